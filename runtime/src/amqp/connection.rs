@@ -1,0 +1,173 @@
+//! One epoch: a connection for consuming and one for publishing.
+//!
+//! Two, because a broker that is short of memory or disk blocks all that a publishing connection writes, and acks must
+//! not wait behind that.
+
+use std::{
+    sync::{Mutex, PoisonError},
+    time::Duration,
+};
+
+use futures_util::{Stream, StreamExt as _};
+use lapin::{
+    Channel, Connection, ConnectionProperties, Event,
+    options::ConfirmSelectOptions,
+    tcp::OwnedTLSConfig,
+    uri::AMQPUri,
+};
+use tokio_util::sync::CancellationToken;
+
+use super::error::{Reason, Trouble, within};
+use crate::app::settings;
+
+/// How long a call to the broker may take.
+pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection may take to close in order.
+const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// The two connections of one epoch.
+pub struct Session {
+    epoch: u64,
+    consume: Connection,
+    publish: Connection,
+    lost: CancellationToken,
+    cause: Mutex<Option<String>>,
+}
+
+impl Session {
+    /// Connects both. Errors name what the broker said, and never the password.
+    pub async fn connect(amqp: &settings::Amqp, epoch: u64) -> Result<Self, Trouble> {
+        let consume = connect(amqp, "consume").await?;
+        let publish = match connect(amqp, "publish").await {
+            Ok(publish) => publish,
+            Err(trouble) => {
+                close(&consume).await;
+                return Err(trouble);
+            }
+        };
+        Ok(Self { epoch, consume, publish, lost: CancellationToken::new(), cause: Mutex::default() })
+    }
+
+    /// Counts up with each session of this process, from 1.
+    pub fn epoch(&self) -> u64 {
+        self.epoch
+    }
+
+    /// Cancelled once either connection is lost.
+    pub fn lost(&self) -> &CancellationToken {
+        &self.lost
+    }
+
+    /// Why it was lost.
+    pub fn cause(&self) -> Option<String> {
+        self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Whether the broker has blocked publishing for want of memory or disk.
+    pub fn blocked(&self) -> bool {
+        self.publish.status().blocked()
+    }
+
+    /// Watches both connections until one is lost, then gives up the session.
+    pub(super) async fn watch(&self) {
+        let cause = tokio::select! {
+            cause = lost(&self.consume) => cause,
+            cause = lost(&self.publish) => cause,
+        };
+        *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
+        self.lost.cancel();
+    }
+
+    /// Closes both connections; what is unsettled goes back to its queues.
+    pub async fn close(&self) {
+        self.lost.cancel();
+        tokio::join!(close(&self.publish), close(&self.consume));
+    }
+
+    /// A channel for consuming and for what is exclusive to the consuming connection.
+    pub(super) async fn consume_channel(&self) -> Result<Channel, Trouble> {
+        within(CALL_TIMEOUT, self.consume.create_channel()).await
+    }
+
+    /// A channel that confirms.
+    pub(super) async fn publish_channel(&self) -> Result<Channel, Trouble> {
+        let channel = within(CALL_TIMEOUT, self.publish.create_channel()).await?;
+        within(CALL_TIMEOUT, channel.confirm_select(ConfirmSelectOptions::default())).await?;
+        Ok(channel)
+    }
+}
+
+/// How often a connection is looked at in case an event went by.
+const LOOK: Duration = Duration::from_secs(1);
+
+async fn lost(connection: &Connection) -> String {
+    let mut events = std::pin::pin!(connection.events_listener());
+    let mut cause = None;
+    loop {
+        match tokio::time::timeout(LOOK, next_event(&mut events)).await {
+            Ok(Event::Error(error)) => cause = Some(Trouble::from(error).message),
+            Ok(Event::ConnectionBlocked(reason)) => {
+                tracing::warn!("the broker blocks publishers: {reason}; publications wait");
+            }
+            Ok(Event::ConnectionUnblocked) => tracing::info!("the broker takes publications again"),
+            Ok(_) | Err(_) => {}
+        }
+        if !connection.status().connected() {
+            return cause.unwrap_or_else(|| "the connection was closed".into());
+        }
+    }
+}
+
+async fn next_event(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
+    match events.next().await {
+        Some(event) => event,
+        None => std::future::pending().await,
+    }
+}
+
+async fn connect(amqp: &settings::Amqp, purpose: &str) -> Result<Connection, Trouble> {
+    let refused = |message: String| Trouble::new(Reason::Connection, message);
+    let mut uri: AMQPUri = amqp.url.expose().parse().map_err(|_| refused("the broker's URL is not valid".into()))?;
+    uri.query.heartbeat = Some(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX));
+    let cert_chain = match &amqp.ca {
+        Some(path) => Some(
+            std::fs::read_to_string(path)
+                .map_err(|error| refused(format!("cannot read the CA file `{}`: {error}", path.display())))?,
+        ),
+        None => None,
+    };
+    let name = format!("wabbit {} ({purpose})", env!("CARGO_PKG_VERSION"));
+    let properties = ConnectionProperties::default()
+        .with_connection_name(name.into())
+        .with_client_property("product".into(), "wabbit".into())
+        .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
+    let tls = OwnedTLSConfig { cert_chain, ..OwnedTLSConfig::default() };
+    let runtime = lapin::runtime::default_runtime()?;
+    within(amqp.connect_timeout, Connection::connect_uri_with_config(uri, properties, tls, runtime))
+        .await
+        .map_err(|trouble| explain(trouble, amqp))
+}
+
+/// Adds what a person can do about it.
+fn explain(trouble: Trouble, amqp: &settings::Amqp) -> Trouble {
+    let message = &trouble.message;
+    let hint = if message.contains("ACCESS_REFUSED") {
+        "; hint: check the user and the password"
+    } else if message.contains("NOT_ALLOWED") {
+        "; hint: check the vhost, which is the URL's path (`%2f` is the default one), and the user's permissions"
+    } else if amqp.url.tls() && message.to_lowercase().contains("certificate") {
+        "; hint: give the CA that signed the broker's certificate as `ca` in `[amqp]`"
+    } else {
+        ""
+    };
+    Trouble::new(trouble.reason, format!("cannot connect to {}: {message}{hint}", amqp.url))
+}
+
+async fn close(connection: &Connection) {
+    if connection.status().connected() {
+        let closing = connection.close(200, "stopping".into());
+        if let Ok(Err(error)) = tokio::time::timeout(CLOSE_TIMEOUT, closing).await {
+            tracing::debug!("closing a connection: {error}");
+        }
+    }
+}

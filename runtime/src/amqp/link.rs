@@ -1,0 +1,71 @@
+//! Keeps a session, and makes the next one when it is lost.
+
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::Session;
+use crate::app::settings;
+
+/// The pause before a second try to connect; it doubles with each further one.
+const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// The longest pause between two tries.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
+
+/// The state of the connection to the broker.
+#[derive(Clone)]
+pub enum Link {
+    /// There is none, for this reason.
+    Down(String),
+    /// Connected.
+    Up(Arc<Session>),
+}
+
+/// Keeps `link` up to date until `stop`; the session that is there then stays open for those who still use it.
+pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: CancellationToken) {
+    let mut epoch = 0;
+    let mut pause = PAUSE_FIRST;
+    while !stop.is_cancelled() {
+        let connected = tokio::select! {
+            connected = Session::connect(&amqp, epoch + 1) => connected,
+            () = stop.cancelled() => return,
+        };
+        let cause = match connected {
+            Ok(session) => {
+                epoch += 1;
+                pause = PAUSE_FIRST;
+                let session = Arc::new(session);
+                tracing::info!(url = %amqp.url, epoch, "connected");
+                link.send_replace(Link::Up(Arc::clone(&session)));
+                tokio::select! {
+                    () = session.watch() => {}
+                    () = stop.cancelled() => {
+                        // Those that drain still need to know when it is lost.
+                        session.watch().await;
+                        return;
+                    }
+                }
+                session.close().await;
+                session.cause().unwrap_or_default()
+            }
+            Err(trouble) => trouble.message,
+        };
+        tracing::warn!("no broker: {cause}; next try in {}", humantime::format_duration(pause));
+        link.send_replace(Link::Down(cause));
+        tokio::select! {
+            () = tokio::time::sleep(jittered(pause)) => {}
+            () = stop.cancelled() => return,
+        }
+        pause = (pause * 2).min(PAUSE_MAX);
+    }
+}
+
+/// Up to a quarter less, so that many hosts do not come back in the same moment.
+fn jittered(pause: Duration) -> Duration {
+    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
+    pause - (pause / 4).mul_f64(f64::from(nanos % 1_000) / 1_000.0)
+}

@@ -1,0 +1,19 @@
+//! The broker: the only room that names lapin.
+//!
+//! A [`Session`] is two connections under one epoch, made together and given up together: nothing of one epoch is ever
+//! used in another, so a delivery tag cannot meet a channel that it is not of.
+
+mod connection;
+mod consumer;
+mod convert;
+mod error;
+mod link;
+mod publisher;
+mod topology;
+
+pub use connection::Session;
+pub use consumer::{Consumer, Received};
+pub use error::{Reason, Trouble};
+pub use link::{Link, maintain};
+pub use publisher::{Publisher, Sent};
+pub use topology::{Declared, declare, declare_dead_letter};

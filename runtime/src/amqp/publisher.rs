@@ -1,0 +1,221 @@
+//! A worker's channel for publishing: publications out, verdicts in.
+//!
+//! One for each worker, so that a channel that the broker closes costs no other worker its confirms.
+
+use std::{
+    collections::HashMap,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll, Wake, Waker},
+    time::{Duration, Instant},
+};
+
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use lapin::{
+    Channel, Confirmation, ExchangeKind,
+    options::{BasicPublishOptions, ExchangeDeclareOptions},
+    types::{AMQPValue, FieldTable},
+};
+
+use super::{
+    Session, connection::CALL_TIMEOUT,
+    convert,
+    error::{Reason, Trouble, within},
+};
+use crate::{
+    outcome::{Checked, Publication},
+    settle::{Confirm, Returns, Verdict},
+};
+
+/// The header that a return is known by. It leaves with every publication that can come back.
+const ID_HEADER: &str = "x-wabbit-id";
+/// How long an exchange that is not there is taken not to be there, so that a handler that insists costs little.
+const ABSENT_FOR: Duration = Duration::from_secs(1);
+
+/// What a verdict is about, as the caller knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Sent<T> {
+    /// The caller's own.
+    pub what: T,
+    /// Whether a return counts against the delivery.
+    pub charged: bool,
+    /// Whether it answers the delivery's `reply-to`.
+    pub reply: bool,
+    /// Where it was sent.
+    pub to: String,
+}
+
+/// A channel in confirm mode with its publications.
+pub struct Publisher<T> {
+    channel: Channel,
+    session: Arc<Session>,
+    next_id: u64,
+    confirming: FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<Confirmation>)>>,
+    returns: Returns<Sent<T>>,
+    exchanges: HashMap<String, Exchange>,
+}
+
+#[derive(Clone)]
+enum Exchange {
+    Present,
+    Absent { since: Instant, message: String },
+}
+
+impl<T> Publisher<T> {
+    /// Opens the channel.
+    pub async fn open(session: Arc<Session>) -> Result<Self, Trouble> {
+        let channel = session.publish_channel().await?;
+        Ok(Self {
+            channel,
+            session,
+            next_id: 1,
+            confirming: FuturesUnordered::new(),
+            returns: Returns::default(),
+            exchanges: HashMap::new(),
+        })
+    }
+
+    /// Whether the exchange is there. Asked on a channel of its own, for the broker closes the channel that asks for
+    /// one that is not; publishing to it would cost this channel with all its confirms.
+    pub async fn probe(&mut self, exchange: &str) -> Result<(), Trouble> {
+        match self.exchanges.get(exchange) {
+            _ if exchange.is_empty() => return Ok(()),
+            Some(Exchange::Present) => return Ok(()),
+            Some(Exchange::Absent { since, message }) if since.elapsed() < ABSENT_FOR => {
+                return Err(Trouble::new(Reason::NotFound, message.clone()));
+            }
+            _ => {}
+        }
+        let channel = self.session.publish_channel().await?;
+        let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
+        let asked = channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default());
+        let answer = within(CALL_TIMEOUT, asked).await;
+        let found = match &answer {
+            Ok(()) => Exchange::Present,
+            Err(trouble) if trouble.reason == Reason::NotFound => {
+                Exchange::Absent { since: Instant::now(), message: trouble.message.clone() }
+            }
+            Err(_) => return answer,
+        };
+        if answer.is_ok() {
+            within(CALL_TIMEOUT, channel.close(200, "done".into())).await?;
+        }
+        self.exchanges.insert(exchange.to_owned(), found);
+        answer
+    }
+
+    /// Sends a publication. The frames are queued before this returns, in the order of the calls; the verdict comes
+    /// with one of the next [`Publisher::poll_verdicts`].
+    pub fn send(&mut self, checked: Checked, what: T) {
+        let Checked { publication: Publication { exchange, routing_key, body, properties }, mandatory, charged, reply } =
+            checked;
+        let id = self.next_id;
+        self.next_id += 1;
+        let to = format!("exchange `{exchange}` with routing key `{routing_key}`");
+        self.returns.sent(id, Sent { what, charged, reply, to });
+        let mut properties = convert::to_properties(properties);
+        if mandatory {
+            let mut headers = properties.headers().clone().unwrap_or_default();
+            headers.insert(ID_HEADER.into(), AMQPValue::LongLongInt(id.cast_signed()));
+            properties = properties.with_headers(headers);
+        }
+        let channel = self.channel.clone();
+        let mut confirming: BoxFuture<'static, _> = Box::pin(async move {
+            let options = BasicPublishOptions { mandatory, immediate: false };
+            let sent = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await;
+            drop(body);
+            match sent {
+                Ok(confirm) => (id, confirm.await),
+                Err(error) => (id, Err(error)),
+            }
+        });
+        // The first poll queues the frames.
+        match confirming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Ready(done) => self.confirming.push(Box::pin(std::future::ready(done))),
+            Poll::Pending => self.confirming.push(confirming),
+        }
+    }
+
+    /// How many publications have no verdict yet.
+    pub fn pending(&self) -> usize {
+        self.returns.pending()
+    }
+
+    /// Verdicts, as they become certain. An error says that the channel is gone: all that had no verdict is among the
+    /// verdicts as lost, and this publisher is of no more use.
+    pub fn poll_verdicts(
+        &mut self,
+        cx: &mut Context<'_>,
+        verdicts: &mut Vec<(Sent<T>, Verdict)>,
+    ) -> Poll<Result<(), Trouble>> {
+        let mut confirms = Vec::new();
+        let gone = self.sweep(cx, &mut confirms);
+        if !confirms.is_empty() {
+            self.returns.batch(&confirms, verdicts);
+        }
+        if let Some(trouble) = gone {
+            self.returns.lose_all(verdicts);
+            return Poll::Ready(Err(trouble));
+        }
+        if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Takes every confirm that has completed: a batch as [`Returns`] needs it. `FuturesUnordered` may pause with work
+    /// left when its futures wake while it polls them, so it is asked until a pause in which nothing woke.
+    fn sweep(&mut self, cx: &mut Context<'_>, confirms: &mut Vec<Confirm>) -> Option<Trouble> {
+        let woken = Arc::new(Woken { flag: AtomicBool::new(false), task: cx.waker().clone() });
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut cx = Context::from_waker(&waker);
+        loop {
+            woken.flag.store(false, Ordering::Release);
+            match self.confirming.poll_next_unpin(&mut cx) {
+                Poll::Ready(Some((id, Ok(confirmation)))) => confirms.push(confirm(id, &confirmation)),
+                Poll::Ready(Some((_, Err(error)))) => return Some(error.into()),
+                Poll::Ready(None) => return None,
+                Poll::Pending if woken.flag.load(Ordering::Acquire) => {}
+                Poll::Pending => return None,
+            }
+        }
+    }
+
+    /// Closes the channel; without pending publications nothing is lost by it.
+    pub async fn close(self) -> Result<(), Trouble> {
+        within(CALL_TIMEOUT, self.channel.close(200, "done".into())).await
+    }
+}
+
+fn confirm(id: u64, confirmation: &Confirmation) -> Confirm {
+    let (taken, message) = match confirmation {
+        Confirmation::Ack(message) => (true, message.as_ref()),
+        Confirmation::Nack(message) => (false, message.as_ref()),
+        Confirmation::NotRequested => (false, None),
+    };
+    let carried = message.map(|message| {
+        let headers = message.delivery.properties.headers().as_ref();
+        match headers.and_then(|headers| headers.inner().get(ID_HEADER)) {
+            Some(AMQPValue::LongLongInt(id)) => id.cast_unsigned(),
+            // Only what has the header is sent as mandatory; 0 is nobody's id.
+            _ => 0,
+        }
+    });
+    Confirm { id, taken, carried }
+}
+
+/// Wakes the task, and remembers that it did.
+struct Woken {
+    flag: AtomicBool,
+    task: Waker,
+}
+
+impl Wake for Woken {
+    fn wake(self: Arc<Self>) {
+        self.wake_by_ref();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.flag.store(true, Ordering::Release);
+        self.task.wake_by_ref();
+    }
+}

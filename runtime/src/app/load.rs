@@ -1,0 +1,151 @@
+//! From the two folders to workers that can run. What is wrong is told and left out; the rest goes on.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use anyhow::Context as _;
+use tokio::{sync::Semaphore, task::JoinSet};
+
+use super::{
+    plugin_path,
+    settings::Settings,
+    worker::{Version, Worker},
+};
+use crate::{
+    manifest::{Manifest, read_folder, report},
+    outcome::Rules,
+    sandbox::{CallLimits, Digest, LoadError, Plugin, Sandbox, Source},
+    telemetry::Metrics,
+};
+
+/// What was found in the folders.
+pub struct Loaded {
+    /// By name.
+    pub workers: Vec<Arc<Worker>>,
+    /// Manifests that are left out.
+    pub refused: Vec<Refused>,
+}
+
+/// A manifest that is left out.
+#[derive(Debug, Clone)]
+pub struct Refused {
+    /// The worker's name.
+    pub name: String,
+    /// The manifest's file.
+    pub path: PathBuf,
+    /// The problems of the manifest, or the one of its plugin.
+    pub problems: Vec<report::Problem>,
+}
+
+/// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
+pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics) -> anyhow::Result<Loaded> {
+    let folder = read_folder(&settings.manifests, &settings.host.ceilings())
+        .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
+    let mut refused: Vec<Refused> =
+        folder.problems.into_iter().map(|(path, problems)| Refused { name: name_of(&path), path, problems }).collect();
+
+    let plugins = load_plugins(settings, sandbox, &folder.manifests).await;
+    let mut workers = Vec::new();
+    for manifest in folder.manifests {
+        match plugins.get(&manifest.plugin) {
+            Some(Ok(plugin)) => {
+                let version = version(settings, &manifest, Arc::clone(plugin));
+                let metrics = metrics.worker(&manifest.name);
+                workers.push(Arc::new(Worker::new(manifest, version, metrics)));
+            }
+            Some(Err(problem)) => refused.push(Refused {
+                name: manifest.name,
+                path: manifest.path,
+                problems: vec![report::Problem::new(problem)],
+            }),
+            None => {}
+        }
+    }
+    refused.sort_by(|a, b| a.path.cmp(&b.path));
+    for refused in &refused {
+        // Many lines for a person, one for a program.
+        tracing::error!(
+            manifest = %refused.path.display(),
+            "left out:\n{}",
+            report::render(&refused.path, &refused.problems, report::Style::Plain).trim_end()
+        );
+    }
+    Ok(Loaded { workers, refused })
+}
+
+/// Loads every plugin that is named, at most so many at once, off the executor.
+async fn load_plugins(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    manifests: &[Manifest],
+) -> BTreeMap<String, Result<Arc<Plugin>, String>> {
+    let at_once = Arc::new(Semaphore::new(settings.host.compile_threads.max(1)));
+    let by_digest: Arc<tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>> = Arc::default();
+    let mut tasks = JoinSet::new();
+    let mut names: Vec<String> = manifests.iter().map(|manifest| manifest.plugin.clone()).collect();
+    names.sort();
+    names.dedup();
+    for name in names {
+        let path = plugin_path(settings, &name);
+        let (sandbox, at_once, by_digest) = (Arc::clone(sandbox), Arc::clone(&at_once), Arc::clone(&by_digest));
+        tasks.spawn(async move {
+            let _permit = at_once.acquire_owned().await;
+            let loaded = load_plugin(&sandbox, &path, &by_digest).await;
+            let problem = |error: LoadError| format!("plugin `{}` {error}", path.display());
+            (name, loaded.map_err(problem))
+        });
+    }
+    let mut plugins = BTreeMap::new();
+    while let Some(Ok((name, loaded))) = tasks.join_next().await {
+        plugins.insert(name, loaded);
+    }
+    plugins
+}
+
+async fn load_plugin(
+    sandbox: &Arc<Sandbox>,
+    path: &Path,
+    by_digest: &tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>,
+) -> Result<Arc<Plugin>, LoadError> {
+    let interrupted = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
+    let from = path.to_owned();
+    let source = tokio::task::spawn_blocking(move || Source::read(&from)).await.map_err(interrupted)??;
+    if let Some(plugin) = by_digest.lock().await.get(&source.digest) {
+        return Ok(Arc::clone(plugin));
+    }
+    let sandbox = Arc::clone(sandbox);
+    let plugin = tokio::task::spawn_blocking(move || sandbox.load(&source)).await.map_err(interrupted)??;
+    tracing::info!(
+        plugin = %path.display(), digest = %plugin.digest,
+        "{}", if plugin.cached { "loaded from the cache" } else { "compiled" }
+    );
+    by_digest.lock().await.insert(plugin.digest, Arc::clone(&plugin));
+    Ok(plugin)
+}
+
+/// The version of a worker that this plugin makes.
+pub fn version(settings: &Settings, manifest: &Manifest, plugin: Arc<Plugin>) -> Version {
+    Version {
+        digest: plugin.digest.to_string(),
+        plugin,
+        limits: CallLimits {
+            time: manifest.limits.time,
+            memory: manifest.limits.memory,
+            output: settings.host.max_output,
+            publications: settings.host.max_publications,
+        },
+        rules: Rules {
+            grants: manifest.grant.publish.clone(),
+            unroutable: manifest.publish.unroutable,
+            user: settings.amqp.url.user().to_owned(),
+            max_body: settings.host.max_body,
+        },
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
+}

@@ -1,0 +1,158 @@
+//! Start and stop: from settings to a host that runs, and to its end.
+
+mod consume;
+mod load;
+pub mod settings;
+mod worker;
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+pub use load::{Loaded, Refused, load, version};
+pub use worker::{State, Version, Worker};
+
+use crate::{
+    admin,
+    amqp::{self, Link},
+    sandbox::Sandbox,
+    telemetry::Metrics,
+};
+use settings::{HostLimits, Settings};
+
+/// What all workers share.
+struct Shared {
+    /// A permit for each handler that may run at once. Never more than the sandbox has room for.
+    slots: Arc<Semaphore>,
+    limits: HostLimits,
+    publish_timeout: Duration,
+}
+
+/// A running host, as it can be looked at from outside.
+pub struct Host {
+    /// The workers that run, by name.
+    pub workers: Vec<Arc<Worker>>,
+    /// What was left out, and why.
+    pub refused: Vec<Refused>,
+    /// All counters.
+    pub metrics: Metrics,
+    link: watch::Receiver<Link>,
+}
+
+/// Why a host did not start or did not stop as it should.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    /// `--strict`, and something is wrong; it has been reported.
+    #[error("refused to start: --strict, and not every manifest can run")]
+    Strict,
+    /// Anything else.
+    #[error(transparent)]
+    Other(#[from] anyhow::Error),
+}
+
+/// Runs until `stop`, then finishes what is in hand for as long as `settings.grace`, or until `hurry`.
+pub async fn run(settings: Settings, stop: CancellationToken, hurry: CancellationToken) -> Result<(), RunError> {
+    let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
+    let metrics = Metrics::default();
+    let loaded = load(&settings, &sandbox, &metrics).await?;
+    if settings.strict && !loaded.refused.is_empty() {
+        return Err(RunError::Strict);
+    }
+    if loaded.workers.is_empty() {
+        tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
+    }
+    let (link_sender, link) = watch::channel(Link::Down("not connected yet".into()));
+    let host = Arc::new(Host { workers: loaded.workers, refused: loaded.refused, metrics, link });
+    let shared = Arc::new(Shared {
+        slots: Arc::new(Semaphore::new(sandbox.slots())),
+        limits: settings.host.clone(),
+        publish_timeout: settings.amqp.publish_timeout,
+    });
+
+    let mut services = JoinSet::new();
+    if let Some(address) = settings.admin {
+        let listener = TcpListener::bind(address).await.map_err(|error| {
+            anyhow::anyhow!("cannot listen on the admin address {address}: {error}; hint: choose another with --admin")
+        })?;
+        tracing::info!("admin address http://{}", listener.local_addr().map_err(anyhow::Error::from)?);
+        services.spawn(admin::serve(listener, Arc::clone(&host)));
+    }
+    services.spawn(amqp::maintain(settings.amqp.clone(), link_sender, stop.clone()));
+    services.spawn(count_connections(host.link.clone(), host.metrics.clone()));
+
+    let mut workers = JoinSet::new();
+    for worker in &host.workers {
+        workers.spawn(Arc::clone(worker).live(Arc::clone(&shared), host.link.clone(), stop.clone()));
+    }
+    stop.cancelled().await;
+    tracing::info!(grace = %humantime::format_duration(settings.grace), "stopping: finishing what is in hand");
+    let drained = tokio::select! {
+        () = all(&mut workers) => true,
+        () = tokio::time::sleep(settings.grace) => false,
+        () = hurry.cancelled() => false,
+    };
+    if !drained {
+        tracing::warn!("stopping before all was finished: what is unsettled goes back to its queues");
+        workers.shutdown().await;
+    }
+    let link = host.link.borrow().clone();
+    if let Link::Up(session) = link {
+        session.close().await;
+    }
+    services.shutdown().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+async fn all(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.join_next().await {
+        if let Err(error) = ended {
+            tracing::error!("a worker ended early: {error}");
+        }
+    }
+}
+
+async fn count_connections(mut link: watch::Receiver<Link>, metrics: Metrics) {
+    loop {
+        metrics.broker(matches!(&*link.borrow_and_update(), Link::Up(_)));
+        if link.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+impl Host {
+    /// Whether every worker consumes; else what keeps them from it.
+    pub fn ready(&self) -> Result<(), Vec<String>> {
+        let mut reasons = Vec::new();
+        match &*self.link.borrow() {
+            Link::Down(cause) => reasons.push(format!("no broker: {cause}")),
+            Link::Up(session) if session.blocked() => reasons.push("the broker blocks publishers".to_owned()),
+            Link::Up(_) => {}
+        }
+        for worker in &self.workers {
+            match worker.state() {
+                State::Consuming => {}
+                State::Failed(reason) => reasons.push(format!("worker `{}`: {reason}", worker.name)),
+                State::Waiting => reasons.push(format!("worker `{}` waits for the broker", worker.name)),
+                State::Starting => reasons.push(format!("worker `{}` is starting", worker.name)),
+                State::Draining | State::Stopped => reasons.push(format!("worker `{}` is stopping", worker.name)),
+            }
+        }
+        if reasons.is_empty() { Ok(()) } else { Err(reasons) }
+    }
+}
+
+/// Where a manifest's plugin is.
+fn plugin_path(settings: &Settings, plugin: &str) -> PathBuf {
+    settings.plugins.join(plugin)
+}

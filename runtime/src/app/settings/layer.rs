@@ -1,0 +1,147 @@
+//! One layer of settings: what a file, an environment in it or the command line says, and nothing about the rest.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use super::{Amqp, BrokerUrl, HostLimits, LogFormat, Settings};
+use crate::manifest::{read::Section, report::Problem, values::quoted};
+
+pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
+const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
+const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
+const TIMEOUT_MIN: Duration = Duration::from_millis(100);
+const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+const KIB: usize = 1 << 10;
+const MIB: usize = 1 << 20;
+const GIB: usize = 1 << 30;
+
+/// Every setting, where it is given.
+#[derive(Default)]
+pub(super) struct Layer {
+    pub plugins: Option<PathBuf>,
+    pub manifests: Option<PathBuf>,
+    pub cache: Option<PathBuf>,
+    /// The inner value is none where the address is switched off.
+    pub admin: Option<Option<SocketAddr>>,
+    pub log_format: Option<LogFormat>,
+    pub grace: Option<Duration>,
+    pub strict: Option<bool>,
+    pub url: Option<BrokerUrl>,
+    pub ca: Option<PathBuf>,
+    pub heartbeat: Option<Duration>,
+    pub connect_timeout: Option<Duration>,
+    pub publish_timeout: Option<Duration>,
+    pub running: Option<usize>,
+    pub max_memory: Option<usize>,
+    pub max_body: Option<usize>,
+    pub max_publications: Option<usize>,
+    pub max_output: Option<usize>,
+    pub compile_threads: Option<usize>,
+}
+
+impl Layer {
+    /// Reads the top of a file or an environment; relative paths follow the folder.
+    pub fn read(section: &mut Section<'_>, folder: &Path) -> Self {
+        let path = |text: &str| not_empty(text).map(|text| folder.join(text));
+        let mut layer = Self {
+            plugins: section.checked("plugins", path),
+            manifests: section.checked("manifests", path),
+            cache: section.checked("cache", path),
+            admin: section.checked("admin", admin),
+            log_format: section.one_of("log-format", LogFormat::WORDS),
+            grace: section.duration("grace", Duration::ZERO..=GRACE_MAX),
+            strict: section.flag("strict"),
+            ..Self::default()
+        };
+        section.section("amqp", |amqp| {
+            layer.url = amqp.checked("url", BrokerUrl::parse);
+            layer.ca = amqp.checked("ca", path);
+            layer.heartbeat = amqp.duration("heartbeat", HEARTBEAT_MIN..=HEARTBEAT_MAX);
+            layer.connect_timeout = amqp.duration("connect-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            layer.publish_timeout = amqp.duration("publish-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            if layer.heartbeat.is_some_and(|heartbeat| heartbeat.subsec_nanos() != 0) {
+                amqp.report("heartbeat", Problem::new("AMQP counts heartbeats in whole seconds"));
+            }
+        });
+        section.section("limits", |limits| {
+            layer.running = limits.integer("running", 1..=100_000);
+            layer.max_memory = limits.size("memory", 64 * KIB..=4 * GIB);
+            layer.max_body = limits.size("body", KIB..=512 * MIB);
+            layer.max_publications = limits.integer("publications", 1..=1_000_000);
+            layer.max_output = limits.size("output", KIB..=4 * GIB);
+            layer.compile_threads = limits.integer("compile-threads", 1..=64);
+        });
+        layer
+    }
+
+    /// This layer, and where it says nothing the one below.
+    pub fn over(self, below: Self) -> Self {
+        Self {
+            plugins: self.plugins.or(below.plugins),
+            manifests: self.manifests.or(below.manifests),
+            cache: self.cache.or(below.cache),
+            admin: self.admin.or(below.admin),
+            log_format: self.log_format.or(below.log_format),
+            grace: self.grace.or(below.grace),
+            strict: self.strict.or(below.strict),
+            url: self.url.or(below.url),
+            ca: self.ca.or(below.ca),
+            heartbeat: self.heartbeat.or(below.heartbeat),
+            connect_timeout: self.connect_timeout.or(below.connect_timeout),
+            publish_timeout: self.publish_timeout.or(below.publish_timeout),
+            running: self.running.or(below.running),
+            max_memory: self.max_memory.or(below.max_memory),
+            max_body: self.max_body.or(below.max_body),
+            max_publications: self.max_publications.or(below.max_publications),
+            max_output: self.max_output.or(below.max_output),
+            compile_threads: self.compile_threads.or(below.compile_threads),
+        }
+    }
+
+    /// With the defaults below it. None if it takes a cache folder and no layer has one.
+    pub fn into_settings(self, default_cache: Option<PathBuf>) -> Option<Settings> {
+        let seconds = |seconds| Duration::from_secs(seconds);
+        Some(Settings {
+            amqp: Amqp {
+                url: self.url.unwrap_or_default(),
+                ca: self.ca,
+                heartbeat: self.heartbeat.unwrap_or(seconds(10)),
+                connect_timeout: self.connect_timeout.unwrap_or(seconds(10)),
+                publish_timeout: self.publish_timeout.unwrap_or(seconds(30)),
+            },
+            plugins: self.plugins.unwrap_or_else(|| PathBuf::from("plugins")),
+            manifests: self.manifests.unwrap_or_else(|| PathBuf::from("manifests")),
+            cache: self.cache.or(default_cache)?,
+            admin: self.admin.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9290)))),
+            log_format: self.log_format.unwrap_or_default(),
+            grace: self.grace.unwrap_or(seconds(30)),
+            strict: self.strict.unwrap_or(false),
+            host: HostLimits {
+                running: self.running.unwrap_or(256),
+                max_memory: self.max_memory.unwrap_or(256 * MIB),
+                max_body: self.max_body.unwrap_or(16 * MIB),
+                max_publications: self.max_publications.unwrap_or(1000),
+                max_output: self.max_output.unwrap_or(64 * MIB),
+                compile_threads: self.compile_threads.unwrap_or(2),
+            },
+        })
+    }
+}
+
+/// An address to listen on, or none for `off`.
+pub(super) fn admin(text: &str) -> Result<Option<SocketAddr>, Problem> {
+    if text == "off" {
+        return Ok(None);
+    }
+    text.parse().map(Some).map_err(|_| {
+        Problem::new(format!("{} is not an address to listen on", quoted(text)))
+            .hint("write an IP address and a port, such as `127.0.0.1:9290`, or `off`")
+    })
+}
+
+pub(super) fn not_empty(text: &str) -> Result<&str, Problem> {
+    if text.is_empty() { Err(Problem::new("an empty path")) } else { Ok(text) }
+}

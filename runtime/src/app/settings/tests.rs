@@ -1,0 +1,270 @@
+//! What files, environments and flags come to, and what is said when they are wrong.
+
+use super::*;
+
+const FILE: &str = r#"
+    plugins = "../plugins"
+    manifests = "/srv/manifests"
+    cache = "cache"
+    admin = "0.0.0.0:80"
+    log-format = "json"
+    grace = "1m"
+    strict = true
+
+    [amqp]
+    url = "amqp://shop:secret@rabbit/shop"
+    ca = "ca.pem"
+    heartbeat = "20s"
+    connect-timeout = "5s"
+    publish-timeout = "1s"
+
+    [limits]
+    running = 8
+    memory = "1MiB"
+    body = "2MiB"
+    publications = 3
+    output = 4096
+    compile-threads = 4
+
+    [environment.production]
+    amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
+    limits.running = 1000
+
+    [environment.quiet]
+    admin = "off"
+"#;
+
+fn resolve(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
+    Settings::resolve(Some((Path::new("/etc/wabbit/wabbit.toml"), text)), overrides, Some("/cache".into()))
+}
+
+fn environment(name: &str) -> Overrides {
+    Overrides { environment: Some(name.to_owned()), ..Overrides::default() }
+}
+
+#[test]
+fn defaults() {
+    let settings = Settings::resolve(None, &Overrides::default(), Some("/cache".into())).unwrap();
+    let expected = Settings {
+        amqp: Amqp {
+            url: BrokerUrl::parse("amqp://guest:guest@127.0.0.1:5672/%2f").unwrap(),
+            ca: None,
+            heartbeat: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(10),
+            publish_timeout: Duration::from_secs(30),
+        },
+        plugins: "plugins".into(),
+        manifests: "manifests".into(),
+        cache: "/cache".into(),
+        admin: Some("127.0.0.1:9290".parse().unwrap()),
+        log_format: LogFormat::Text,
+        grace: Duration::from_secs(30),
+        strict: false,
+        host: HostLimits {
+            running: 256,
+            max_memory: 256 << 20,
+            max_body: 16 << 20,
+            max_publications: 1000,
+            max_output: 64 << 20,
+            compile_threads: 2,
+        },
+    };
+    assert_eq!(settings, expected);
+    assert_eq!(resolve("", &Overrides::default()).unwrap(), expected);
+}
+
+#[test]
+fn a_file_with_everything() {
+    let settings = resolve(FILE, &Overrides::default()).unwrap();
+    let expected = Settings {
+        amqp: Amqp {
+            url: BrokerUrl::parse("amqp://shop:secret@rabbit/shop").unwrap(),
+            ca: Some("/etc/wabbit/ca.pem".into()),
+            heartbeat: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(5),
+            publish_timeout: Duration::from_secs(1),
+        },
+        plugins: "/etc/wabbit/../plugins".into(),
+        manifests: "/srv/manifests".into(),
+        cache: "/etc/wabbit/cache".into(),
+        admin: Some("0.0.0.0:80".parse().unwrap()),
+        log_format: LogFormat::Json,
+        grace: Duration::from_secs(60),
+        strict: true,
+        host: HostLimits {
+            running: 8,
+            max_memory: 1 << 20,
+            max_body: 2 << 20,
+            max_publications: 3,
+            max_output: 4096,
+            compile_threads: 4,
+        },
+    };
+    assert_eq!(settings, expected);
+    assert_eq!(settings.host.ceilings(), Ceilings { memory: 1 << 20 });
+}
+
+#[test]
+fn an_environment_is_laid_over_the_rest() {
+    let settings = resolve(FILE, &environment("production")).unwrap();
+    assert_eq!(settings.amqp.url.to_string(), "amqps://shop:***@rabbit.example.com:5671/shop");
+    assert_eq!(settings.amqp.heartbeat, Duration::from_secs(20));
+    assert_eq!((settings.host.running, settings.host.max_publications), (1000, 3));
+    assert_eq!(resolve(FILE, &environment("quiet")).unwrap().admin, None);
+}
+
+#[test]
+fn flags_override_the_file() {
+    let overrides = Overrides {
+        config: None,
+        environment: Some("production".to_owned()),
+        plugins: Some("p".into()),
+        manifests: Some("m".into()),
+        cache: Some("c".into()),
+        amqp_url: Some("amqp://other".to_owned()),
+        admin: Some("off".to_owned()),
+        log_format: Some("text".to_owned()),
+        grace: Some("0s".to_owned()),
+        strict: Some(false),
+    };
+    let settings = resolve(FILE, &overrides).unwrap();
+    let folders = [&settings.plugins, &settings.manifests, &settings.cache].map(|path| path.to_str());
+    assert_eq!(folders, [Some("p"), Some("m"), Some("c")]);
+    assert_eq!(settings.amqp.url.to_string(), "amqp://guest:***@other:5672/%2f");
+    assert_eq!((settings.admin, settings.log_format), (None, LogFormat::Text));
+    assert_eq!((settings.grace, settings.strict), (Duration::ZERO, false));
+    // What no flag names is still the environment's.
+    assert_eq!(settings.host.running, 1000);
+}
+
+#[test]
+fn errors() {
+    let check = |overrides: &Overrides, text: &str, expected: &[&str]| {
+        let error = resolve(text, overrides).unwrap_err();
+        assert_eq!(error.render(Style::Plain), expected.join("\n") + "\n");
+        assert!(!format!("{error:?}").contains("hunter2"));
+    };
+    let none = Overrides::default();
+    check(
+        &environment("prodution"),
+        FILE,
+        &["error: there is no environment `prodution`", "hint: did you mean `production`?"],
+    );
+    check(
+        &environment("production"),
+        "",
+        &["error: there is no environment `production`", "hint: no file with an `[environment.NAME]` was read"],
+    );
+    check(
+        &Overrides { amqp_url: Some("amqp://hunter2".to_owned() + "@h"), ..Overrides::default() },
+        "",
+        &[
+            "error: `--amqp-url`: the broker's address has a user and no password",
+            "hint: write it as `amqp://USER:PASSWORD@HOST:5672/VHOST`, the vhost `/` as `%2f`",
+        ],
+    );
+    check(
+        &Overrides { admin: Some("localhost:80".to_owned()), ..Overrides::default() },
+        "",
+        &[
+            "error: `--admin`: `localhost:80` is not an address to listen on",
+            "hint: write an IP address and a port, such as `127.0.0.1:9290`, or `off`",
+        ],
+    );
+    check(
+        &Overrides { grace: Some("2h".to_owned()), ..Overrides::default() },
+        "",
+        &["error: `--grace`: more than `1h`"],
+    );
+    check(
+        &Overrides { log_format: Some("xml".to_owned()), ..Overrides::default() },
+        "",
+        &["error: `--log-format`: `xml` is not a log format", "hint: one of `text`, `json`"],
+    );
+    check(
+        &Overrides { plugins: Some(PathBuf::new()), ..Overrides::default() },
+        "",
+        &["error: `--plugins`: an empty path"],
+    );
+    // The line is not shown, for it has a password; neither is one that it shares with another mistake.
+    let text = "[amqp]\nurl = \"amqp://u:hunter2@\"\n";
+    check(
+        &none,
+        text,
+        &[
+            "error: not the address of a broker: empty host",
+            "--> /etc/wabbit/wabbit.toml:2:7",
+            " = hint: write it as `amqp://USER:PASSWORD@HOST:5672/VHOST`, the vhost `/` as `%2f`",
+        ],
+    );
+    check(
+        &none,
+        "amqp = { url = \"amqp://u:hunter2@h\", heartbeat = \"1500ms\" }",
+        &["error: AMQP counts heartbeats in whole seconds", "--> /etc/wabbit/wabbit.toml:1:50"],
+    );
+    check(
+        &none,
+        "[amqp]\nurl = \"amqp://u:hunter2@h\n",
+        &["error: invalid basic string, expected `\"`", "--> /etc/wabbit/wabbit.toml:2:26"],
+    );
+    // An environment that nobody chose is checked as well.
+    check(
+        &none,
+        "environment.test.limit.running = 1\nenvironment.live = 1",
+        &[
+            "error: unknown key `limit`",
+            " --> /etc/wabbit/wabbit.toml:1:18",
+            "  |",
+            "1 | environment.test.limit.running = 1",
+            "  |                  ^^^^^",
+            "  |",
+            "  = hint: did you mean `limits`?",
+            "",
+            "error: an entry of `environment` must be a table, not an integer",
+            " --> /etc/wabbit/wabbit.toml:2:20",
+            "  |",
+            "2 | environment.live = 1",
+            "  |                    ^",
+        ],
+    );
+}
+
+#[test]
+fn where_the_cache_is() {
+    let check = |xdg: Option<&str>, home: Option<&str>, expected: Option<&str>| {
+        let found = default_cache(xdg.map(PathBuf::from), home.map(PathBuf::from));
+        assert_eq!(found.as_deref(), expected.map(Path::new), "{xdg:?} {home:?}");
+    };
+    check(Some("/xdg"), Some("/home/me"), Some("/xdg/wabbit"));
+    check(Some("relative"), Some("/home/me"), Some("/home/me/.cache/wabbit"));
+    check(Some(""), None, None);
+    check(None, Some("/home/me"), Some("/home/me/.cache/wabbit"));
+    check(None, Some(""), None);
+    assert_eq!(Settings::resolve(None, &Overrides::default(), None), Err(SettingsError::NoCacheFolder));
+}
+
+#[test]
+fn files_that_cannot_be_read() {
+    let load = |path: &Path| Settings::load(&Overrides { config: Some(path.to_owned()), ..Overrides::default() });
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("other.toml");
+    let message = |error: SettingsError| match error {
+        SettingsError::File { problems, .. } => problems.first().map(|problem| problem.message.clone()),
+        _ => None,
+    };
+    assert_eq!(load(&path).map_err(message), Err(Some("does not exist".to_owned())));
+    assert_eq!(load(folder.path()).map_err(message), Err(Some("not a regular file".to_owned())));
+    std::fs::write(&path, FILE).unwrap();
+    assert_eq!(load(&path).unwrap().cache, folder.path().join("cache"));
+}
+
+#[test]
+fn the_example_of_the_documentation_is_right() {
+    let page = include_str!("../../../../docs/settings.md");
+    let example = page.split("```").find_map(|part| part.strip_prefix("toml\n")).unwrap();
+    let settings = resolve(example, &Overrides::default()).unwrap();
+    let defaults = resolve("", &Overrides::default()).unwrap();
+    assert_eq!((&settings.host, settings.grace), (&defaults.host, defaults.grace));
+    assert_eq!(settings.amqp.url, defaults.amqp.url);
+    assert!(resolve(example, &environment("production")).unwrap().strict);
+}

@@ -1,0 +1,51 @@
+//! `wabbit inspect`: what a file is.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::Args;
+
+use super::Failed;
+use crate::sandbox::inspect::{FileKind, inspect};
+
+#[derive(Args)]
+pub(super) struct Inspect {
+    /// The file
+    file: PathBuf,
+    /// Print JSON
+    #[arg(long)]
+    json: bool,
+}
+
+impl Inspect {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
+        let found = inspect(&bytes);
+        if self.json {
+            println!("{}", serde_json::to_string(&found).map_err(anyhow::Error::from)?);
+        } else {
+            println!("{}: {}", self.file.display(), found.kind.refusal());
+            println!("size: {} bytes", found.size);
+            println!("digest: {}", found.digest);
+            list("exports", &found.exports);
+            list("imports", &found.imports);
+            list("needs grants", &found.needs);
+            list("made by", &found.producers);
+        }
+        if let Err(error) = found.check_imports() {
+            eprintln!("warning: {error}");
+        }
+        if found.kind == FileKind::Handler { Ok(()) } else { Err(Failed::Reported) }
+    }
+}
+
+fn list(title: &str, items: &[impl AsRef<str>]) {
+    if items.is_empty() {
+        println!("{title}: none");
+        return;
+    }
+    println!("{title}:");
+    for item in items {
+        println!("  {}", item.as_ref());
+    }
+}

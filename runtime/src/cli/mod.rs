@@ -1,0 +1,133 @@
+//! The command line: data on standard output, everything else on standard error.
+
+mod check;
+mod inspect;
+mod invoke;
+mod publish;
+mod run;
+mod text;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::settings::{Overrides, Settings, SettingsError};
+use crate::manifest::report::Style;
+
+/// Something failed.
+const FAILED: u8 = 1;
+/// The configuration is wrong (`EX_USAGE` of BSD's sysexits).
+const WRONG_CONFIGURATION: u8 = 64;
+
+/// WebAssembly workers for RabbitMQ
+#[derive(Parser)]
+#[command(name = "wabbit", version, about, max_term_width = 100)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Run the workers of a folder of manifests
+    Run(run::Run),
+    /// Check all manifests and plugins, without a broker
+    Check(check::Check),
+    /// Say what a plugin is and what it asks for
+    Inspect(inspect::Inspect),
+    /// Send one message through one plugin, without a broker
+    Invoke(invoke::Invoke),
+    /// Publish messages, and wait until the broker has confirmed them
+    Publish(publish::Publish),
+}
+
+/// Flags that choose the settings. Each is also a variable, and overrides what the file says.
+#[derive(Args, Clone)]
+struct SettingsArgs {
+    /// The settings; `wabbit.toml` is read where there is one
+    #[arg(long, value_name = "FILE", env = "WABBIT_CONFIG")]
+    config: Option<PathBuf>,
+    /// A named environment of the settings
+    #[arg(long, value_name = "NAME", env = "WABBIT_ENVIRONMENT")]
+    environment: Option<String>,
+    /// The folder of plugins [default: plugins]
+    #[arg(long, value_name = "DIR", env = "WABBIT_PLUGINS")]
+    plugins: Option<PathBuf>,
+    /// The folder of manifests [default: manifests]
+    #[arg(long, value_name = "DIR", env = "WABBIT_MANIFESTS")]
+    manifests: Option<PathBuf>,
+    /// The folder of compiled plugins [default: ~/.cache/wabbit]
+    #[arg(long, value_name = "DIR", env = "WABBIT_CACHE")]
+    cache: Option<PathBuf>,
+    /// The broker [default: amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[arg(long, value_name = "URL", env = "WABBIT_AMQP_URL", hide_env_values = true)]
+    amqp_url: Option<String>,
+}
+
+impl SettingsArgs {
+    fn overrides(self) -> Overrides {
+        let Self { config, environment, plugins, manifests, cache, amqp_url } = self;
+        Overrides { config, environment, plugins, manifests, cache, amqp_url, ..Overrides::default() }
+    }
+}
+
+/// How a command ended, where it is not simply done.
+enum Failed {
+    /// Exit 1, with this error.
+    Error(anyhow::Error),
+    /// Exit 1; all has been said.
+    Reported,
+    /// Exit 64; this is said, unless it is empty.
+    Configuration(String),
+}
+
+impl From<anyhow::Error> for Failed {
+    fn from(error: anyhow::Error) -> Self {
+        Self::Error(error)
+    }
+}
+
+impl From<SettingsError> for Failed {
+    fn from(error: SettingsError) -> Self {
+        Self::Configuration(error.render(style()))
+    }
+}
+
+/// Parses the command line and runs the command.
+pub fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Run(run) => run.execute(),
+        Command::Check(check) => check.execute(),
+        Command::Inspect(inspect) => inspect.execute(),
+        Command::Invoke(invoke) => invoke.execute(),
+        Command::Publish(publish) => publish.execute(),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Failed::Error(error)) => {
+            eprintln!("error: {error:#}");
+            ExitCode::from(FAILED)
+        }
+        Err(Failed::Reported) => ExitCode::from(FAILED),
+        Err(Failed::Configuration(message)) => {
+            if !message.is_empty() {
+                eprintln!("{}", message.trim_end());
+            }
+            ExitCode::from(WRONG_CONFIGURATION)
+        }
+    }
+}
+
+fn settings(overrides: &Overrides) -> Result<Settings, Failed> {
+    Ok(Settings::load(overrides)?)
+}
+
+/// An executor for the commands that need one.
+fn executor() -> anyhow::Result<tokio::runtime::Runtime> {
+    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+}
+
+/// How problems are shown on standard error.
+fn style() -> Style {
+    if std::io::IsTerminal::is_terminal(&std::io::stderr()) { Style::Coloured } else { Style::Plain }
+}

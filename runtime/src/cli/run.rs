@@ -1,0 +1,71 @@
+//! `wabbit run`: the host.
+
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{Failed, SettingsArgs, executor, settings};
+use crate::{
+    app::{self, RunError},
+    telemetry,
+};
+
+#[derive(Args)]
+pub(super) struct Run {
+    #[command(flatten)]
+    settings: SettingsArgs,
+    /// Where health, workers and metrics are served, or `off` [default: 127.0.0.1:9290]
+    #[arg(long, value_name = "ADDRESS", env = "WABBIT_ADMIN")]
+    admin: Option<String>,
+    /// `text` or `json` [default: text]
+    #[arg(long, value_name = "FORMAT", env = "WABBIT_LOG_FORMAT")]
+    log_format: Option<String>,
+    /// How long deliveries in hand may take when the host is stopped [default: 30s]
+    #[arg(long, value_name = "TIME", env = "WABBIT_GRACE")]
+    grace: Option<String>,
+    /// Do not start when a manifest or its plugin is bad
+    #[arg(long, env = "WABBIT_STRICT")]
+    strict: bool,
+}
+
+impl Run {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        let mut overrides = self.settings.overrides();
+        overrides.admin = self.admin;
+        overrides.log_format = self.log_format;
+        overrides.grace = self.grace;
+        overrides.strict = self.strict.then_some(true);
+        let settings = settings(&overrides)?;
+        telemetry::init_logging(settings.log_format)?;
+        let executor = executor()?;
+        let result = executor.block_on(async {
+            let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
+            let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
+            app::run(settings, stop, hurry).await
+        });
+        // Nothing of worth is left: a compiler that is still at work need not be waited for.
+        executor.shutdown_background();
+        result.map_err(|error| match error {
+            RunError::Strict => Failed::Configuration(error.to_string()),
+            RunError::Other(error) => Failed::Error(error),
+        })
+    }
+}
+
+/// The first signal stops the host in order, the second at once.
+fn signals(
+    stop: CancellationToken,
+    hurry: CancellationToken,
+) -> anyhow::Result<impl Future<Output = ()> + Send + 'static> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        for token in [stop, hurry] {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            token.cancel();
+        }
+    })
+}

@@ -1,0 +1,18 @@
+//! wabbit: WebAssembly workers for RabbitMQ.
+//!
+//! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
+//! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
+//! Around them: [`cli`], [`app`] (start and stop), [`manifest`], [`telemetry`] and [`admin`].
+
+pub mod amqp;
+pub mod delivery;
+pub mod route;
+pub mod sandbox;
+pub mod outcome;
+pub mod settle;
+
+pub mod admin;
+pub mod app;
+pub mod cli;
+pub mod manifest;
+pub mod telemetry;

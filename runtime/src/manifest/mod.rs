@@ -1,0 +1,216 @@
+//! Manifests: what a worker is, as a person writes it down.
+//!
+//! A file is read in two steps: the text becomes a tree that knows where each value stands (`read`), and the tree
+//! becomes the validated types below (`parse`), so that whatever holds a [`Manifest`] need not check it again.
+
+mod parse;
+pub(crate) mod read;
+pub mod report;
+pub(crate) mod values;
+
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+pub use parse::{Ceilings, parse, read_folder};
+pub use values::{Pattern, PublishGrant};
+
+use crate::delivery::Table;
+
+/// A validated `manifests/NAME.toml`: one worker.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Manifest {
+    /// The worker's name: the file's name without `.toml`.
+    pub name: String,
+    /// The file that it was read from.
+    pub path: PathBuf,
+    /// The file's name in the plugins folder; never a path.
+    pub plugin: String,
+    /// How much of the topology the host takes care of.
+    pub declare: Declare,
+    /// Declared before the queues.
+    pub exchanges: Vec<Exchange>,
+    /// At least one.
+    pub queues: Vec<Queue>,
+    /// How deliveries are taken.
+    pub consume: Consume,
+    /// What one delivery may use.
+    pub limits: Limits,
+    /// Where failures go.
+    pub failure: FailurePolicy,
+    /// How publications are treated.
+    pub publish: Publish,
+    /// What the handler may do.
+    pub grant: Grant,
+}
+
+/// `declare = "…"`, at the top of a manifest.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Declare {
+    /// Declare what the manifest names (the default).
+    #[default]
+    Create,
+    /// Check that it exists, and create nothing.
+    Verify,
+    /// Do neither.
+    Nothing,
+}
+
+/// An `[[exchange]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Exchange {
+    /// Never empty: the default exchange needs no declaration.
+    pub name: String,
+    /// How it routes.
+    pub kind: ExchangeKind,
+    /// Default true.
+    pub durable: bool,
+    /// Default false.
+    pub auto_delete: bool,
+    /// Default false.
+    pub internal: bool,
+    /// Passed to the broker as they are.
+    pub arguments: Table,
+}
+
+/// The four kinds of AMQP 0-9-1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ExchangeKind {
+    /// By the exact routing key.
+    Direct,
+    /// To every queue that is bound.
+    Fanout,
+    /// By patterns of words.
+    Topic,
+    /// By header arguments.
+    Headers,
+}
+
+impl ExchangeKind {
+    /// The name on the wire.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Fanout => "fanout",
+            Self::Topic => "topic",
+            Self::Headers => "headers",
+        }
+    }
+}
+
+/// A `[[queue]]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Queue {
+    /// Empty for a server-named queue.
+    pub name: String,
+    /// Default true; false for a server-named queue.
+    pub durable: bool,
+    /// Default false; true for a server-named queue.
+    pub exclusive: bool,
+    /// Default false; true for a server-named queue.
+    pub auto_delete: bool,
+    /// `quorum = true`: sets `x-queue-type`. Default false.
+    pub quorum: bool,
+    /// Passed to the broker as they are; `x-queue-type` is among them where `quorum` is set.
+    pub arguments: Table,
+    /// What feeds it, beside the default exchange.
+    pub bind: Vec<Binding>,
+}
+
+/// One entry of a queue's `bind`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Binding {
+    /// Never empty: RabbitMQ refuses bindings to the default exchange.
+    pub exchange: String,
+    /// Default empty.
+    pub routing_key: String,
+    /// For a headers exchange.
+    pub arguments: Table,
+}
+
+/// `[consume]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Consume {
+    /// Unsettled deliveries for each queue, 1 to 65,535. Default 200.
+    pub prefetch: u16,
+    /// Deliveries of this worker handled at once, 1 to 10,000. Default 16.
+    pub concurrency: usize,
+}
+
+/// `[limits]`: what one delivery may use.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Limits {
+    /// Wall-clock time from instantiation to the returned outcome. Default 5 s.
+    pub time: Duration,
+    /// Bytes of linear memory, summed over all memories of the instance. Default 64 MiB.
+    pub memory: usize,
+}
+
+/// `[failure]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct FailurePolicy {
+    /// The dead-letter queue of all the worker's queues; default `QUEUE.dead` for each.
+    pub dead_letter: Option<String>,
+}
+
+/// `[publish]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Publish {
+    /// What an unroutable publication means. Default [`Unroutable::Fail`].
+    pub unroutable: Unroutable,
+}
+
+/// What becomes of a delivery whose publication no queue took.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Unroutable {
+    /// The delivery has failed (the default).
+    #[default]
+    Fail,
+    /// It is counted, and the delivery goes on.
+    Drop,
+}
+
+/// `[grant]`.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Grant {
+    /// What the handler may publish. Default nothing.
+    pub publish: Vec<PublishGrant>,
+}
+
+/// All manifests of a folder, good and bad.
+#[derive(Debug, Default)]
+pub struct Folder {
+    /// In the order of their names; no two of them on one queue.
+    pub manifests: Vec<Manifest>,
+    /// What is wrong with the others, by file.
+    pub problems: BTreeMap<PathBuf, Vec<report::Problem>>,
+}
+
+impl Manifest {
+    /// A manifest with no queue, no grant and every default, for a plugin that is run without a file of its own.
+    pub fn bare(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            path: PathBuf::new(),
+            plugin: String::new(),
+            declare: Declare::default(),
+            exchanges: Vec::new(),
+            queues: Vec::new(),
+            consume: Consume::default(),
+            limits: Limits::default(),
+            failure: FailurePolicy::default(),
+            publish: Publish::default(),
+            grant: Grant::default(),
+        }
+    }
+}
+
+impl Default for Consume {
+    fn default() -> Self {
+        Self { prefetch: 200, concurrency: 16 }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024 }
+    }
+}

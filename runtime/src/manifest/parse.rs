@@ -1,0 +1,382 @@
+//! From the tree of a manifest to the validated [`Manifest`]. All that is wrong with a file is found in one go.
+
+mod arguments;
+mod folder;
+mod topology;
+
+use std::{path::Path, time::Duration};
+
+use super::{
+    Consume, Declare, FailurePolicy, Grant, Limits, Manifest, Publish, PublishGrant, Queue, Unroutable,
+    read::{self, Planned, Section},
+    report::{Place, Problem},
+    values::{declared_name, quoted, show_size},
+};
+
+pub use folder::read_folder;
+
+/// What the host allows, which no manifest can exceed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Ceilings {
+    /// Bytes of linear memory of one instance.
+    pub memory: usize,
+}
+
+/// Parts of the format that are written down and not built. An entry goes when its key is read.
+const PLANNED: &[Planned] = &[
+    planned("", "breaker"),
+    planned("", "digest"),
+    planned("", "instance"),
+    planned("", "reload"),
+    planned("consume", "ack"),
+    planned("consume", "dedupe"),
+    Planned { except: Some("none"), ..planned("consume", "order") },
+    planned("failure", "attempts"),
+    planned("failure", "backoff"),
+    planned("grant", "args"),
+    planned("grant", "config"),
+    planned("grant", "env"),
+    planned("grant", "files"),
+    planned("grant", "http"),
+    planned("grant", "keyvalue"),
+    planned("grant", "secrets"),
+    planned("limits", "handles"),
+    planned("limits", "headers"),
+    planned("limits", "host-calls"),
+    planned("limits", "log"),
+    planned("limits", "output"),
+    planned("limits", "publications"),
+    planned("limits", "random"),
+    planned("limits", "requests"),
+    planned("limits", "tables"),
+];
+
+const NAME_BYTES_MAX: usize = 100;
+const CONCURRENCY_MAX: usize = 10_000;
+const TIME_MIN: Duration = Duration::from_millis(1);
+const TIME_MAX: Duration = Duration::from_secs(60 * 60);
+const MEMORY_MIN: usize = 64 << 10;
+const MEMORY_MAX: usize = 4 << 30;
+const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
+
+/// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
+pub fn parse(path: &Path, text: &str, ceilings: &Ceilings) -> Result<Manifest, Vec<Problem>> {
+    parse_with_places(path, text, ceilings).map(|(manifest, _)| manifest)
+}
+
+/// The same, with the place of each queue's name.
+fn parse_with_places(
+    path: &Path,
+    text: &str,
+    ceilings: &Ceilings,
+) -> Result<(Manifest, Vec<Option<Place>>), Vec<Problem>> {
+    read::document(text, PLANNED, |top| {
+        let name = worker_name(top, path);
+        let declare = [("create", Declare::Create), ("verify", Declare::Verify), ("none", Declare::Nothing)];
+        let declare = top.one_of("declare", &declare).unwrap_or_default();
+        let exchanges = topology::exchanges(top, declare);
+        let (queues, places): (Vec<_>, Vec<_>) = topology::queues(top, declare, &exchanges).into_iter().unzip();
+        let manifest = Manifest {
+            plugin: plugin(top),
+            consume: top.section("consume", |section| consume(section, queues.len())),
+            limits: top.section("limits", |section| limits(section, ceilings)),
+            failure: top.section("failure", |section| failure(section, &name, &queues)),
+            publish: top.section("publish", publish),
+            grant: top.section("grant", grant),
+            path: path.to_owned(),
+            name,
+            declare,
+            exchanges,
+            queues,
+        };
+        (manifest, places)
+    })
+}
+
+const fn planned(section: &'static str, key: &'static str) -> Planned {
+    Planned { section, key, except: None }
+}
+
+/// The name goes into queue names, metrics and addresses of the admin port, so that it is kept plain.
+fn worker_name(top: &Section<'_>, path: &Path) -> String {
+    let name = path.file_stem().unwrap_or_default().to_string_lossy().into_owned();
+    let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    if name.is_empty() || name.len() > NAME_BYTES_MAX || !name.chars().all(plain) {
+        let problem = Problem::new(format!("{} cannot be a worker's name", quoted(&name)));
+        let rule = format!("letters, digits, `-`, `_` and `.`, at most {NAME_BYTES_MAX} of them");
+        top.report("", problem.hint(format!("rename the file: {rule}")));
+    }
+    name
+}
+
+fn plugin(top: &mut Section<'_>) -> String {
+    top.require("plugin", "plugin = \"NAME.wasm\"");
+    top.checked("plugin", plugin_file).unwrap_or_default()
+}
+
+fn plugin_file(text: &str) -> Result<String, Problem> {
+    if text.contains(['/', '\\']) {
+        let problem = Problem::new(format!("{} is a path, not a file's name", quoted(text)));
+        return Err(problem.hint("the file is looked for in the plugins folder"));
+    }
+    let stem = text.strip_suffix(".wasm").unwrap_or_default();
+    if stem.is_empty() || stem.starts_with('.') || text.chars().any(char::is_control) {
+        let problem = Problem::new(format!("{} is not the name of a plugin", quoted(text)));
+        return Err(problem.hint("a plugin's name ends in `.wasm`"));
+    }
+    Ok(text.to_owned())
+}
+
+fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
+    let default = Consume::default();
+    let prefetch = section.integer("prefetch", 1..=usize::from(u16::MAX));
+    let prefetch = prefetch.and_then(|prefetch| u16::try_from(prefetch).ok()).unwrap_or(default.prefetch);
+    // Without a queue there is another problem already.
+    let most = usize::from(prefetch).saturating_mul(queues.max(1));
+    let concurrency = section.integer("concurrency", 1..=CONCURRENCY_MAX);
+    if concurrency.is_some_and(|concurrency| concurrency > most) {
+        let message = format!("`concurrency` can never be reached: at most {most} deliveries are in hand");
+        let hint = format!("raise `prefetch`, or write `concurrency = {most}`");
+        section.report("concurrency", Problem::new(message).hint(hint));
+    }
+    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)) }
+}
+
+fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
+    let default = Limits::default();
+    let time = section.duration("time", TIME_MIN..=TIME_MAX).unwrap_or(default.time);
+    let memory = section.size("memory", MEMORY_MIN..=MEMORY_MAX);
+    if memory.is_some_and(|memory| memory > ceilings.memory) {
+        let problem = Problem::new(format!("`memory` is more than the host allows: `{}`", show_size(&ceilings.memory)));
+        section.report("memory", problem.hint("lower it, or raise `memory` in `[limits]` of `wabbit.toml`"));
+    }
+    Limits { time, memory: memory.unwrap_or(default.memory.min(ceilings.memory)) }
+}
+
+fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> FailurePolicy {
+    let dead_letter = section.checked("dead-letter", |text| match text {
+        "" => Err(Problem::new("a dead-letter queue needs a name")),
+        "broker" => Err(Problem::new("`dead-letter = \"broker\"` is not supported yet")),
+        name if queues.iter().any(|queue| queue.name == name) => {
+            let problem = Problem::new(format!("{} would be its own dead-letter queue", quoted(name)));
+            Err(problem.hint("a failed delivery would come back for ever: name another queue"))
+        }
+        name => declared_name(name),
+    });
+    if !section.has("dead-letter") {
+        for queue in queues {
+            let source = if queue.name.is_empty() { worker } else { &queue.name };
+            if declared_name(&format!("{source}.dead")).is_err() {
+                let message = format!("{} needs a `dead-letter`: with `.dead` it is no valid name", quoted(source));
+                section.report("", Problem::new(message).hint("name one: `[failure] dead-letter = \"…\"`"));
+            }
+        }
+    }
+    FailurePolicy { dead_letter }
+}
+
+fn publish(section: &mut Section<'_>) -> Publish {
+    Publish { unroutable: section.one_of("unroutable", UNROUTABLE).unwrap_or_default() }
+}
+
+fn grant(section: &mut Section<'_>) -> Grant {
+    Grant { publish: section.list("publish", PublishGrant::parse, publish_grant) }
+}
+
+/// The longer form of an entry: `{ to = "EXCHANGE/PATTERN", unroutable = "drop" }`.
+fn publish_grant(section: &mut Section<'_>) -> Option<PublishGrant> {
+    section.require("to", "to = \"EXCHANGE/ROUTING-KEY-PATTERN\"");
+    let grant = section.checked("to", PublishGrant::parse);
+    let chosen = section.one_of("unroutable", UNROUTABLE);
+    match grant? {
+        PublishGrant::Reply => {
+            if section.has("unroutable") {
+                let hint = "a reply that nobody waits for is counted and never fails a delivery";
+                section.report("unroutable", Problem::new("`unroutable` has no meaning for a reply").hint(hint));
+            }
+            Some(PublishGrant::Reply)
+        }
+        PublishGrant::To { exchange, pattern, .. } => Some(PublishGrant::To { exchange, pattern, unroutable: chosen }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::Value,
+        manifest::{Binding, Exchange, ExchangeKind, Pattern},
+    };
+
+    const CEILINGS: Ceilings = Ceilings { memory: 256 << 20 };
+
+    fn read(text: &str) -> Manifest {
+        parse(Path::new("manifests/order-notify.toml"), text, &CEILINGS).unwrap()
+    }
+
+    #[test]
+    fn defaults() {
+        let manifest = read("plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"");
+        let expected = Manifest {
+            name: "order-notify".to_owned(),
+            path: "manifests/order-notify.toml".into(),
+            plugin: "a.wasm".to_owned(),
+            declare: Declare::Create,
+            exchanges: Vec::new(),
+            queues: vec![Queue {
+                name: "jobs".to_owned(),
+                durable: true,
+                exclusive: false,
+                auto_delete: false,
+                quorum: false,
+                arguments: Vec::new(),
+                bind: Vec::new(),
+            }],
+            consume: Consume { prefetch: 200, concurrency: 16 },
+            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
+            failure: FailurePolicy { dead_letter: None },
+            publish: Publish { unroutable: Unroutable::Fail },
+            grant: Grant { publish: Vec::new() },
+        };
+        assert_eq!(manifest, expected);
+    }
+
+    #[test]
+    fn everything() {
+        let manifest = read(
+            r#"
+            plugin = "order_notify.wasm"
+            declare = "verify"
+
+            [[exchange]]
+            name = "order"
+            type = "topic"
+            durable = false
+            auto-delete = true
+            internal = true
+            arguments = { alternate-exchange = "lost" }
+
+            [[queue]]
+            name = "order_notify"
+            quorum = true
+            bind = [
+                { exchange = "order", routing-key = "order.notify" },
+                { exchange = "amq.fanout" },
+                { exchange = "elsewhere", arguments = { "x-match" = "any", format = "pdf" } },
+            ]
+
+            [[queue]]
+            name = "amq.gen-1"
+            durable = false
+            exclusive = true
+            auto-delete = true
+
+            [queue.arguments]
+            x-max-length = 1_000
+            x-expires = 0x1_0000_0000
+            x-share = 0.5
+            x-single-active-consumer = true
+            x-since = 1970-01-01T00:01:00Z
+            x-list = [1, ["two"]]
+            x-table = { a = -1 }
+
+            [consume]
+            prefetch = 10
+            concurrency = 20
+            order = "none"
+
+            [limits]
+            time = "1m 30s"
+            memory = 65_536
+
+            [failure]
+            dead-letter = "lost"
+
+            [publish]
+            unroutable = "drop"
+
+            [grant]
+            publish = ["reply", "audit/order.*", "mail", { to = "/order_report", unroutable = "fail" }]
+            "#,
+        );
+        assert_eq!(manifest.declare, Declare::Verify);
+        let exchange = Exchange {
+            name: "order".to_owned(),
+            kind: ExchangeKind::Topic,
+            durable: false,
+            auto_delete: true,
+            internal: true,
+            arguments: vec![("alternate-exchange".to_owned(), Value::text("lost"))],
+        };
+        assert_eq!(manifest.exchanges, [exchange]);
+        let bind = |exchange: &str, routing_key: &str, arguments: &[(&str, &str)]| Binding {
+            exchange: exchange.to_owned(),
+            routing_key: routing_key.to_owned(),
+            arguments: arguments.iter().map(|(name, text)| ((*name).to_owned(), Value::text(*text))).collect(),
+        };
+        let first = Queue {
+            name: "order_notify".to_owned(),
+            durable: true,
+            exclusive: false,
+            auto_delete: false,
+            quorum: true,
+            arguments: vec![("x-queue-type".to_owned(), Value::text("quorum"))],
+            bind: vec![
+                bind("order", "order.notify", &[]),
+                bind("amq.fanout", "", &[]),
+                bind("elsewhere", "", &[("format", "pdf"), ("x-match", "any")]),
+            ],
+        };
+        let arguments = [
+            ("x-expires", Value::I64(1 << 32)),
+            ("x-list", Value::Array(vec![Value::I32(1), Value::Array(vec![Value::text("two")])])),
+            ("x-max-length", Value::I32(1000)),
+            ("x-share", Value::F64(0.5)),
+            ("x-since", Value::Timestamp(60)),
+            ("x-single-active-consumer", Value::Bool(true)),
+            ("x-table", Value::Table(vec![("a".to_owned(), Value::I32(-1))])),
+        ];
+        let second = Queue {
+            name: "amq.gen-1".to_owned(),
+            durable: false,
+            exclusive: true,
+            auto_delete: true,
+            quorum: false,
+            arguments: arguments.into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
+            bind: Vec::new(),
+        };
+        assert_eq!(manifest.queues, [first, second]);
+        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20 });
+        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10 });
+        assert_eq!(manifest.failure.dead_letter.as_deref(), Some("lost"));
+        assert_eq!(manifest.publish.unroutable, Unroutable::Drop);
+        let to = |exchange: &str, pattern: &str, unroutable| PublishGrant::To {
+            exchange: exchange.to_owned(),
+            pattern: Pattern::parse(pattern).unwrap(),
+            unroutable,
+        };
+        let granted = [
+            PublishGrant::Reply,
+            to("audit", "order.*", None),
+            to("mail", "#", None),
+            to("", "order_report", Some(Unroutable::Fail)),
+        ];
+        assert_eq!(manifest.grant.publish, granted);
+    }
+
+    #[test]
+    fn what_follows_from_the_rest() {
+        // A queue that the server names is its consumer's own.
+        let manifest = read("plugin = \"a.wasm\"\n[[queue]]\nname = \"\"\n[[queue]]\nname = \"\"\ndurable = true");
+        let flags = |queue: &Queue| (queue.durable, queue.exclusive, queue.auto_delete);
+        assert_eq!(manifest.queues.iter().map(flags).collect::<Vec<_>>(), [(false, true, true), (true, true, true)]);
+        // The defaults keep to what the manifest and the host allow.
+        let text = "plugin = \"a.wasm\"\nconsume = { prefetch = 1 }\n[[queue]]\nname = \"jobs\"";
+        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1 });
+        let small = Ceilings { memory: 1 << 20 };
+        assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
+        // A queue type that is given as an argument counts as well.
+        let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\narguments = { x-queue-type = \"quorum\" }";
+        assert!(read(text).queues.iter().all(|queue| queue.quorum && queue.arguments.len() == 1));
+    }
+}

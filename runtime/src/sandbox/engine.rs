@@ -1,0 +1,130 @@
+//! The engine: one for the host, with the limits that wasmtime has only per engine.
+
+use std::{
+    path::Path,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    thread,
+    time::Duration,
+};
+
+use wasmtime::{
+    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker,
+};
+
+use super::{cache::Cache, contract, host::Host};
+use crate::app::settings::HostLimits;
+
+/// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
+const EPOCH_TICK: Duration = Duration::from_millis(5);
+/// The stack of a handler, in bytes, and what the host's own calls may use on top of it.
+const WASM_STACK_BYTES: usize = 512 * 1024;
+const ASYNC_STACK_BYTES: usize = WASM_STACK_BYTES + 512 * 1024;
+/// What one component may consist of. Components made by componentize-py have 38 core instances, others 14 at most;
+/// the largest tables seen have 7,688 elements, the largest component contexts 399 KB.
+const CORE_INSTANCES_PER_COMPONENT: u32 = 64;
+const MEMORIES_PER_COMPONENT: u32 = 4;
+const TABLES_PER_COMPONENT: u32 = 16;
+const TABLE_ELEMENTS_MAX: usize = 64 * 1024;
+const COMPONENT_CONTEXT_BYTES: usize = 2 * 1024 * 1024;
+/// How much of a slot stays resident between two uses. With the kernel's page map (Linux 6.7) only the pages that were
+/// written are reset, so a large figure costs nothing; without it this much would be zeroed each time.
+const MEMORY_KEEP_BYTES: usize = 16 * 1024 * 1024;
+const TABLE_KEEP_BYTES: usize = 128 * 1024;
+const STACK_KEEP_BYTES: usize = 64 * 1024;
+const DECOMMIT_BATCH: usize = 32;
+
+/// The engine with what is shared by all plugins: the linker, the cache, the pool.
+pub struct Sandbox {
+    pub(super) engine: Engine,
+    pub(super) linker: Linker<Host>,
+    pub(super) cache: Option<Cache>,
+    slots: usize,
+    ticking: Arc<AtomicBool>,
+}
+
+impl Sandbox {
+    /// Sets up the engine. `cache` is the folder of compiled plugins; without a usable one, each start compiles.
+    ///
+    /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
+    pub fn new(limits: &HostLimits, cache: Option<&Path>) -> anyhow::Result<Self> {
+        let (engine, linker) = engine_and_linker(&config(limits)?)
+            .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
+        let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
+            Ok(cache) => Some(cache),
+            Err(error) => {
+                tracing::warn!(folder = %folder.display(), "no cache of compiled plugins: {error:#}");
+                None
+            }
+        });
+        let ticking = Arc::new(AtomicBool::new(true));
+        let clock = (engine.weak(), Arc::clone(&ticking));
+        // A thread of its own: the deadline of a handler that keeps every thread of the executor busy must pass, too.
+        thread::Builder::new().name("wabbit-epoch".into()).spawn(move || {
+            while clock.1.load(Ordering::Relaxed) {
+                thread::sleep(EPOCH_TICK);
+                let Some(engine) = clock.0.upgrade() else { return };
+                engine.increment_epoch();
+            }
+        })?;
+        Ok(Self { engine, linker, cache, slots: limits.running, ticking })
+    }
+
+    /// How many handlers can run at once in this host.
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+}
+
+impl Drop for Sandbox {
+    fn drop(&mut self) {
+        self.ticking.store(false, Ordering::Relaxed);
+    }
+}
+
+fn engine_and_linker(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>)> {
+    let engine = Engine::new(config)?;
+    let mut linker = Linker::new(&engine);
+    wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
+    contract::add_to_linker(&mut linker)?;
+    Ok((engine, linker))
+}
+
+fn config(limits: &HostLimits) -> anyhow::Result<Config> {
+    let slots = u32::try_from(limits.running)?;
+    // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
+    // that was cut off is given back a moment after its permit.
+    let components = slots.saturating_add(slots / 4 + 8);
+    let memories = components.saturating_mul(2);
+    let mut pool = PoolingAllocationConfig::default();
+    pool.total_component_instances(components)
+        .total_core_instances(components.saturating_mul(CORE_INSTANCES_PER_COMPONENT))
+        .total_memories(memories)
+        .total_tables(components.saturating_mul(TABLES_PER_COMPONENT))
+        .total_stacks(components)
+        .max_core_instances_per_component(CORE_INSTANCES_PER_COMPONENT)
+        .max_memories_per_component(MEMORIES_PER_COMPONENT)
+        .max_tables_per_component(TABLES_PER_COMPONENT)
+        .max_component_instance_size(COMPONENT_CONTEXT_BYTES)
+        .max_core_instance_size(COMPONENT_CONTEXT_BYTES)
+        .max_memory_size(limits.max_memory)
+        .table_elements(TABLE_ELEMENTS_MAX)
+        .decommit_batch_size(DECOMMIT_BATCH)
+        .table_keep_resident(TABLE_KEEP_BYTES)
+        .async_stack_keep_resident(STACK_KEEP_BYTES)
+        .pagemap_scan(Enabled::Auto);
+    if PoolingAllocationConfig::is_pagemap_scan_available() {
+        pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES);
+    }
+    let mut config = Config::new();
+    config
+        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
+        .concurrency_support(false)
+        .epoch_interruption(true)
+        .max_wasm_stack(WASM_STACK_BYTES)
+        .async_stack_size(ASYNC_STACK_BYTES)
+        .wasm_component_model(true);
+    Ok(config)
+}

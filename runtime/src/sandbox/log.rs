@@ -1,0 +1,244 @@
+//! What a handler writes becomes log lines that name the worker: bounded in length and rate, harmless to a terminal.
+
+use std::{
+    fmt::Write as _,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
+};
+
+use bytes::Bytes;
+use wasmtime_wasi::{
+    async_trait,
+    cli::{IsTerminal, StdoutStream},
+    p2::{OutputStream, Pollable, StreamResult},
+};
+
+/// The longest line, in bytes; what is longer is broken.
+const LINE_BYTES_MAX: usize = 4 * 1024;
+/// How much one delivery may log, in bytes.
+const DELIVERY_BYTES_MAX: usize = 64 * 1024;
+/// How many lines a worker may log within a second.
+const LINES_PER_SECOND_MAX: u32 = 1_000;
+/// How much of the end of the log goes into a failure's text, in bytes.
+const TAIL_BYTES_MAX: usize = 512;
+/// How much a guest may write in one call, in bytes.
+const WRITE_BYTES_MAX: usize = 16 * 1024;
+
+/// Where the log lines of one worker go.
+#[derive(Debug)]
+pub struct LogSink {
+    worker: Arc<str>,
+    rate: Mutex<Rate>,
+}
+
+#[derive(Debug)]
+struct Rate {
+    second: Instant,
+    lines: u32,
+    dropped: u64,
+}
+
+impl LogSink {
+    /// The log of this worker.
+    pub fn new(worker: Arc<str>) -> Arc<Self> {
+        Arc::new(Self { worker, rate: Mutex::new(Rate { second: Instant::now(), lines: 0, dropped: 0 }) })
+    }
+
+    /// The worker's name.
+    pub fn worker(&self) -> &Arc<str> {
+        &self.worker
+    }
+
+    fn line(&self, stream: &'static str, line: &[u8]) {
+        if self.admit() {
+            tracing::info!(target: "wabbit::handler", worker = %self.worker, stream, "{}", escape(line));
+        }
+    }
+
+    /// Whether one more line may be written now; says once a second how many were not.
+    fn admit(&self) -> bool {
+        let mut rate = lock(&self.rate);
+        if rate.second.elapsed() >= Duration::from_secs(1) {
+            if rate.dropped > 0 {
+                tracing::warn!(worker = %self.worker, lines = rate.dropped, "the handler logs too much: lines dropped");
+            }
+            *rate = Rate { second: Instant::now(), lines: 0, dropped: 0 };
+        }
+        rate.lines += 1;
+        let admitted = rate.lines <= LINES_PER_SECOND_MAX;
+        rate.dropped += u64::from(!admitted);
+        admitted
+    }
+}
+
+/// What one delivery writes. Clones share it: both streams of a guest, and the host, which reads the end of it.
+#[derive(Clone)]
+pub(super) struct GuestLog(Arc<Inner>);
+
+struct Inner {
+    sink: Arc<LogSink>,
+    written: Mutex<Written>,
+}
+
+#[derive(Default)]
+struct Written {
+    bytes: usize,
+    /// A line that has no end yet, and which stream it is of.
+    partial: Vec<u8>,
+    stream: &'static str,
+    tail: Vec<u8>,
+}
+
+impl GuestLog {
+    pub(super) fn new(sink: Arc<LogSink>) -> Self {
+        Self(Arc::new(Inner { sink, written: Mutex::default() }))
+    }
+
+    pub(super) fn stream(&self, name: &'static str) -> GuestStream {
+        GuestStream { log: self.clone(), name }
+    }
+
+    /// Writes out a last line without an end, and returns the end of all that was written.
+    pub(super) fn finish(&self) -> String {
+        let mut written = lock(&self.0.written);
+        self.end_line(&mut written);
+        escape(&written.tail)
+    }
+
+    fn write(&self, stream: &'static str, bytes: &[u8]) {
+        let mut written = lock(&self.0.written);
+        if written.stream != stream {
+            self.end_line(&mut written);
+            written.stream = stream;
+        }
+        let left = DELIVERY_BYTES_MAX.saturating_sub(written.bytes);
+        let taken = bytes.get(..left.min(bytes.len())).unwrap_or(bytes);
+        for part in taken.split_inclusive(|&byte| byte == b'\n') {
+            for piece in part.chunks(LINE_BYTES_MAX) {
+                if written.partial.len() + piece.len() > LINE_BYTES_MAX {
+                    self.end_line(&mut written);
+                }
+                written.partial.extend_from_slice(piece);
+            }
+            if part.ends_with(b"\n") {
+                written.partial.pop();
+                self.end_line(&mut written);
+            }
+        }
+        if left > 0 && bytes.len() >= left {
+            self.end_line(&mut written);
+            tracing::warn!(worker = %self.0.sink.worker, limit = DELIVERY_BYTES_MAX, "a delivery's log is cut off");
+        }
+        written.bytes = written.bytes.saturating_add(bytes.len());
+        written.tail.extend_from_slice(taken);
+        let excess = written.tail.len().saturating_sub(TAIL_BYTES_MAX);
+        written.tail.drain(..excess);
+    }
+
+    fn end_line(&self, written: &mut Written) {
+        if !written.partial.is_empty() {
+            self.0.sink.line(written.stream, &written.partial);
+            written.partial.clear();
+        }
+    }
+}
+
+/// One of a guest's two output streams.
+#[derive(Clone)]
+pub(super) struct GuestStream {
+    log: GuestLog,
+    name: &'static str,
+}
+
+impl IsTerminal for GuestStream {
+    fn is_terminal(&self) -> bool {
+        false
+    }
+}
+
+impl StdoutStream for GuestStream {
+    fn async_stream(&self) -> Box<dyn tokio::io::AsyncWrite + Send + Sync> {
+        // Only WASI 0.3 asks for this form, and no guest of this contract imports it.
+        Box::new(tokio::io::sink())
+    }
+
+    fn p2_stream(&self) -> Box<dyn OutputStream> {
+        Box::new(self.clone())
+    }
+}
+
+impl OutputStream for GuestStream {
+    fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
+        self.log.write(self.name, &bytes);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> StreamResult<()> {
+        Ok(())
+    }
+
+    fn check_write(&mut self) -> StreamResult<usize> {
+        Ok(WRITE_BYTES_MAX)
+    }
+}
+
+#[async_trait]
+impl Pollable for GuestStream {
+    async fn ready(&mut self) {}
+}
+
+/// Text that no terminal acts upon: control characters are written as escapes.
+fn escape(bytes: &[u8]) -> String {
+    let text = String::from_utf8_lossy(bytes);
+    let mut out = String::with_capacity(text.len());
+    for c in text.chars() {
+        // The second group turns the direction of writing, and so can hide text.
+        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
+            let _ = write!(out, "{}", c.escape_default());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn control_characters_are_escaped() {
+        assert_eq!(escape(b"a\x1b[31mred\x07\tb\xff"), "a\\u{1b}[31mred\\u{7}\\tb\u{fffd}");
+        assert_eq!(escape("gr\u{fc}n \u{202e}x".as_bytes()), "gr\u{fc}n \\u{202e}x");
+    }
+
+    #[test]
+    fn a_delivery_keeps_no_more_than_the_end() {
+        let log = GuestLog::new(LogSink::new("w".into()));
+        for n in 0..100_000 {
+            log.write("stderr", format!("line {n}\n").as_bytes());
+        }
+        let written = lock(&log.0.written);
+        assert!(written.partial.is_empty());
+        assert_eq!(written.tail.len(), TAIL_BYTES_MAX);
+    }
+
+    #[test]
+    fn a_line_without_an_end_is_broken() {
+        let log = GuestLog::new(LogSink::new("w".into()));
+        log.write("stdout", &[b'x'; 3 * LINE_BYTES_MAX + 10]);
+        assert_eq!(lock(&log.0.written).partial.len(), 10);
+    }
+
+    #[test]
+    fn a_worker_logs_no_more_than_its_rate() {
+        let sink = LogSink::new("w".into());
+        let admitted = (0..5 * LINES_PER_SECOND_MAX).filter(|_| sink.admit()).count();
+        // A second may turn while this runs.
+        assert!((LINES_PER_SECOND_MAX as usize..=2 * LINES_PER_SECOND_MAX as usize).contains(&admitted));
+    }
+}

@@ -1,0 +1,20 @@
+//! Where handlers run: the only room that names wasmtime.
+//!
+//! One engine for the host; a plugin is compiled once and instantiated afresh for every delivery, within a time and a
+//! memory of its own. What a guest may call is fixed here, when the plugin is loaded.
+
+mod cache;
+mod call;
+mod contract;
+mod digest;
+mod engine;
+mod host;
+pub mod inspect;
+mod log;
+mod plugin;
+
+pub use call::CallLimits;
+pub use digest::Digest;
+pub use engine::Sandbox;
+pub use log::LogSink;
+pub use plugin::{LoadError, Plugin, Source};

@@ -1,0 +1,293 @@
+//! What is next for one delivery: a state machine without any I/O.
+//!
+//! The rule that everything else serves: [`Action::Ack`] comes only after every publication of the outcome, or the
+//! dead letter, has been confirmed and routed. Broker trouble is never charged to a message: it goes back on its queue.
+
+use std::time::Duration;
+
+use super::Verdict;
+use crate::outcome::{Checked, Failure, FailureKind, Outcome, Rules, Settlement, check};
+
+/// What the host does next for a delivery.
+#[derive(Debug, PartialEq)]
+pub enum Action {
+    /// Publish these in this order, and report each verdict with [`Progress::published`].
+    Publish(Vec<Checked>),
+    /// Publish a copy to the dead-letter queue, and report its verdict with [`Progress::copied`].
+    DeadLetter(Failure),
+    /// Settle it with an ack.
+    Ack,
+    /// Give it back to its queue at once.
+    Requeue,
+    /// Give it back to its queue after a pause.
+    PutBack(PutBack),
+    /// Nothing until the next report.
+    Wait,
+}
+
+/// Why a delivery goes back on its queue only after a pause.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PutBack {
+    /// The handler asked for another try, after this time where it gave one.
+    Retry(Option<Duration>),
+    /// A publication's fate is unknown: its channel went away, or its confirm did not come in time.
+    BrokerTrouble,
+    /// The dead letter was not taken.
+    NoDeadLetter(Verdict),
+}
+
+/// How far a delivery has come.
+#[derive(Debug, Default)]
+pub struct Progress(Stage);
+
+#[derive(Debug, Default)]
+enum Stage {
+    /// With the handler.
+    #[default]
+    Handling,
+    /// Its publications are on their way.
+    Publishing { outstanding: usize, trouble: bool, failure: Option<Failure>, then: Settlement },
+    /// Its dead letter is on its way.
+    Copying,
+    /// Nothing more is decided here.
+    Decided,
+}
+
+/// What the decisions on a delivery depend on, beside its outcome.
+#[derive(Debug, Clone, Copy)]
+pub struct Facts<'a> {
+    /// The delivery's `reply-to`.
+    pub reply_to: Option<&'a str>,
+    /// Whether the broker has delivered it before.
+    pub redelivered: bool,
+}
+
+impl Progress {
+    /// The handler is done, or failed.
+    ///
+    /// When one publication is refused, none is sent.
+    pub fn handled(&mut self, result: Result<Outcome, Failure>, facts: Facts<'_>, rules: &Rules) -> Action {
+        let outcome = match result {
+            Ok(outcome) => outcome,
+            Err(failure) => return self.dead_letter(failure),
+        };
+        let Outcome { settlement, publications } = outcome;
+        // A requeue of what came back already would turn in circles without any pace.
+        let settlement = match settlement {
+            Settlement::Requeue if facts.redelivered => Settlement::Retry(None),
+            settlement => settlement,
+        };
+        if publications.is_empty() {
+            return self.settle(settlement);
+        }
+        let checked: Result<Vec<_>, _> =
+            publications.into_iter().map(|publication| check(publication, facts.reply_to, rules)).collect();
+        match checked {
+            Err(failure) => self.dead_letter(failure),
+            Ok(checked) => {
+                self.0 = Stage::Publishing {
+                    outstanding: checked.len(),
+                    trouble: false,
+                    failure: None,
+                    then: settlement,
+                };
+                Action::Publish(checked)
+            }
+        }
+    }
+
+    /// None of the publications can be sent, for a reason that is the handler's own: an exchange is not there.
+    pub fn refused(&mut self, failure: Failure) -> Action {
+        match self.0 {
+            Stage::Publishing { .. } => self.dead_letter(failure),
+            _ => Action::Wait,
+        }
+    }
+
+    /// The verdict on one publication; `charged` says whether a return counts against the delivery, `to` where it was
+    /// sent.
+    pub fn published(&mut self, verdict: Verdict, charged: bool, to: &str) -> Action {
+        let failure = match verdict {
+            Verdict::Returned if charged => {
+                Some(Failure::new(FailureKind::Unroutable, format!("no queue took the publication to {to}")))
+            }
+            Verdict::Nacked => {
+                Some(Failure::new(FailureKind::BrokerNack, format!("the broker refused the publication to {to}")))
+            }
+            Verdict::Confirmed | Verdict::Returned | Verdict::Lost => None,
+        };
+        self.verdict(verdict == Verdict::Lost, failure)
+    }
+
+    /// The verdict on the dead letter.
+    pub fn copied(&mut self, verdict: Verdict) -> Action {
+        if !matches!(self.0, Stage::Copying) {
+            return Action::Wait;
+        }
+        self.0 = Stage::Decided;
+        match verdict {
+            Verdict::Confirmed => Action::Ack,
+            verdict => Action::PutBack(PutBack::NoDeadLetter(verdict)),
+        }
+    }
+
+    /// Confirms did not come in time: the delivery goes back, whatever they say later.
+    pub fn overdue(&mut self) -> Action {
+        match std::mem::replace(&mut self.0, Stage::Decided) {
+            Stage::Publishing { .. } => Action::PutBack(PutBack::BrokerTrouble),
+            Stage::Copying => Action::PutBack(PutBack::NoDeadLetter(Verdict::Lost)),
+            stage => {
+                self.0 = stage;
+                Action::Wait
+            }
+        }
+    }
+
+    fn verdict(&mut self, lost: bool, failed: Option<Failure>) -> Action {
+        let Stage::Publishing { outstanding, trouble, failure, .. } = &mut self.0 else { return Action::Wait };
+        *outstanding = outstanding.saturating_sub(1);
+        *trouble |= lost;
+        if failure.is_none() {
+            *failure = failed;
+        }
+        if *outstanding > 0 {
+            return Action::Wait;
+        }
+        match std::mem::replace(&mut self.0, Stage::Decided) {
+            Stage::Publishing { failure: Some(failure), .. } => self.dead_letter(failure),
+            Stage::Publishing { trouble: true, .. } => Action::PutBack(PutBack::BrokerTrouble),
+            Stage::Publishing { then, .. } => self.settle(then),
+            _ => Action::Wait,
+        }
+    }
+
+    fn dead_letter(&mut self, failure: Failure) -> Action {
+        self.0 = Stage::Copying;
+        Action::DeadLetter(failure)
+    }
+
+    fn settle(&mut self, settlement: Settlement) -> Action {
+        self.0 = Stage::Decided;
+        match settlement {
+            Settlement::Ack => Action::Ack,
+            Settlement::Requeue => Action::Requeue,
+            Settlement::Retry(after) => Action::PutBack(PutBack::Retry(after)),
+            Settlement::DeadLetter(reason) => self.dead_letter(Failure::new(FailureKind::DeadLettered, reason)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::Properties,
+        manifest::{PublishGrant, Unroutable},
+        outcome::Publication,
+    };
+
+    fn rules() -> Rules {
+        Rules {
+            grants: vec![PublishGrant::To { exchange: "out".into(), pattern: crate::manifest::Pattern::parse("#").unwrap(), unroutable: None }],
+            unroutable: Unroutable::Fail,
+            user: "guest".into(),
+            max_body: 100,
+        }
+    }
+
+    fn outcome(settlement: Settlement, exchanges: &[&str]) -> Result<Outcome, Failure> {
+        let publications = exchanges
+            .iter()
+            .map(|exchange| Publication {
+                exchange: (*exchange).into(),
+                routing_key: "k".into(),
+                body: vec![],
+                properties: Properties::default(),
+            })
+            .collect();
+        Ok(Outcome { settlement, publications })
+    }
+
+    fn handled(progress: &mut Progress, result: Result<Outcome, Failure>, redelivered: bool) -> Action {
+        progress.handled(result, Facts { reply_to: None, redelivered }, &rules())
+    }
+
+    #[track_caller]
+    fn dead_lettered(action: &Action, kind: FailureKind) {
+        assert!(matches!(action, Action::DeadLetter(failure) if failure.kind == kind), "{action:?}");
+    }
+
+    #[test]
+    fn without_publications_the_settlement_is_next() {
+        let next = |settlement, redelivered| handled(&mut Progress::default(), outcome(settlement, &[]), redelivered);
+        assert_eq!(next(Settlement::Ack, false), Action::Ack);
+        assert_eq!(next(Settlement::Requeue, false), Action::Requeue);
+        assert_eq!(next(Settlement::Requeue, true), Action::PutBack(PutBack::Retry(None)));
+        assert_eq!(next(Settlement::Retry(None), false), Action::PutBack(PutBack::Retry(None)));
+        dead_lettered(&next(Settlement::DeadLetter("no".into()), false), FailureKind::DeadLettered);
+    }
+
+    #[test]
+    fn the_ack_comes_after_every_confirm() {
+        let mut progress = Progress::default();
+        let Action::Publish(checked) = handled(&mut progress, outcome(Settlement::Ack, &["out", "out"]), false) else {
+            panic!("nothing to publish");
+        };
+        assert_eq!(checked.len(), 2);
+        assert_eq!(progress.published(Verdict::Confirmed, true, "out"), Action::Wait);
+        assert_eq!(progress.published(Verdict::Confirmed, true, "out"), Action::Ack);
+        // Whatever is reported later changes nothing.
+        assert_eq!(progress.published(Verdict::Returned, true, "out"), Action::Wait);
+        assert_eq!(progress.copied(Verdict::Confirmed), Action::Wait);
+        assert_eq!(progress.overdue(), Action::Wait);
+    }
+
+    #[test]
+    fn one_refused_publication_stops_all() {
+        let mut progress = Progress::default();
+        let action = handled(&mut progress, outcome(Settlement::Ack, &["out", "other"]), false);
+        dead_lettered(&action, FailureKind::PublicationRefused);
+        assert_eq!(progress.copied(Verdict::Confirmed), Action::Ack);
+    }
+
+    #[test]
+    fn verdicts_other_than_confirmed_are_never_acked() {
+        #[track_caller]
+        fn check(verdicts: [Verdict; 2], charged: bool, expected: impl Fn(&Action) -> bool) {
+            let mut progress = Progress::default();
+            handled(&mut progress, outcome(Settlement::Ack, &["out", "out"]), false);
+            assert_eq!(progress.published(verdicts[0], charged, "out"), Action::Wait);
+            let action = progress.published(verdicts[1], charged, "out");
+            assert!(expected(&action), "{action:?}");
+        }
+        let failed = |kind| move |action: &Action| matches!(action, Action::DeadLetter(failure) if failure.kind == kind);
+        check([Verdict::Returned, Verdict::Confirmed], true, failed(FailureKind::Unroutable));
+        check([Verdict::Confirmed, Verdict::Nacked], true, failed(FailureKind::BrokerNack));
+        check([Verdict::Nacked, Verdict::Confirmed], false, failed(FailureKind::BrokerNack));
+        check([Verdict::Lost, Verdict::Confirmed], true, |a| *a == Action::PutBack(PutBack::BrokerTrouble));
+        // A failure that is the message's own is known, whatever happened to the other.
+        check([Verdict::Lost, Verdict::Returned], true, failed(FailureKind::Unroutable));
+        check([Verdict::Returned, Verdict::Confirmed], false, |a| *a == Action::Ack);
+    }
+
+    #[test]
+    fn a_dead_letter_that_is_not_taken_is_never_acked() {
+        for verdict in [Verdict::Returned, Verdict::Nacked, Verdict::Lost] {
+            let mut progress = Progress::default();
+            dead_lettered(
+                &handled(&mut progress, Err(Failure::new(FailureKind::Trap, "x")), false),
+                FailureKind::Trap,
+            );
+            assert_eq!(progress.copied(verdict), Action::PutBack(PutBack::NoDeadLetter(verdict)));
+        }
+    }
+
+    #[test]
+    fn what_is_overdue_goes_back_and_stays_decided() {
+        let mut progress = Progress::default();
+        handled(&mut progress, outcome(Settlement::Ack, &["out"]), false);
+        assert_eq!(progress.overdue(), Action::PutBack(PutBack::BrokerTrouble));
+        assert_eq!(progress.published(Verdict::Confirmed, true, "out"), Action::Wait);
+        assert_eq!(Progress::default().overdue(), Action::Wait, "a handler has a limit of its own");
+    }
+}

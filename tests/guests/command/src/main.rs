@@ -1,0 +1,3 @@
+//! A WASI command: a component with `wasi:cli/run` and no handler.
+
+fn main() {}

@@ -1,0 +1,306 @@
+//! RabbitMQ for the tests. One node serves all tests of a run, each in a vhost of its own; a test that kills, stops or
+//! freezes its broker starts a private node.
+
+use std::collections::VecDeque;
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use tempfile::TempDir;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use super::certificates::{self, Certificates};
+use super::places;
+use super::process::{self, Lines, Output, Process};
+use super::wait_until;
+
+/// Names a broker that runs already. Tests that use the shared broker then run in its vhost, one after another.
+pub const EXTERNAL: &str = "WABBIT_TEST_AMQP_URL";
+
+/// How long a node may take to start or to stop; 5 s is usual.
+const NODE_DEADLINE: Duration = Duration::from_secs(120);
+
+/// How long one call of `rabbitmqctl` may take; half a second is usual.
+const CTL_DEADLINE: Duration = Duration::from_secs(60);
+
+/// Where to get a node that cannot be started.
+const HINT: &str = "hint: scripts/require-rabbitmq installs RabbitMQ";
+
+/// A place at the broker that belongs to one test.
+pub struct Vhost {
+    /// The URL that leads there.
+    pub url: String,
+    /// Its name, for `rabbitmqctl -p`.
+    pub name: String,
+    /// Distinguishes the names of this test where the vhost is shared with others, else empty.
+    prefix: String,
+    /// With an external broker, tests take turns.
+    _turn: Option<MutexGuard<'static, ()>>,
+}
+
+impl Vhost {
+    /// A name for a queue or exchange that no other test uses, with an external broker either. Not needed for names
+    /// that a test deletes itself.
+    pub fn unique(&self, name: &str) -> String {
+        format!("{}{name}", self.prefix)
+    }
+}
+
+/// A RabbitMQ broker.
+pub struct Broker {
+    kind: Kind,
+}
+
+enum Kind {
+    Node(Box<Node>),
+    External(String),
+}
+
+/// A node of our own. Fields drop in this order: the process ends before its folder goes.
+struct Node {
+    process: Option<Process>,
+    log: Lines,
+    port: u16,
+    certificates: Certificates,
+    vhosts: Mutex<Vhosts>,
+    folder: TempDir,
+}
+
+/// A call of `rabbitmqctl` takes half a second and creates sixteen vhosts as fast as one, so they are made in advance.
+#[derive(Default)]
+struct Vhosts {
+    created: u32,
+    free: VecDeque<String>,
+}
+
+impl Broker {
+    /// The broker that all tests of this run share. Nothing that a test does to it may disturb the others.
+    pub async fn shared() -> &'static Broker {
+        static EXTERNAL_BROKER: OnceLock<Broker> = OnceLock::new();
+        match env::var(EXTERNAL) {
+            Ok(url) => EXTERNAL_BROKER.get_or_init(|| Broker { kind: Kind::External(url) }),
+            Err(_) => Broker::ours().await,
+        }
+    }
+
+    /// The shared broker for tests that need `rabbitmqctl`, TLS or real vhosts: a node of ours, even where
+    /// `WABBIT_TEST_AMQP_URL` names another.
+    pub async fn ours() -> &'static Broker {
+        static NODE: OnceCell<Broker> = OnceCell::const_new();
+        NODE.get_or_init(Broker::private).await
+    }
+
+    /// A node of this test's own.
+    pub async fn private() -> Broker {
+        Broker::private_with("").await
+    }
+
+    /// A node of this test's own with more lines in its configuration, such as `heartbeat = 2`.
+    pub async fn private_with(configuration: &str) -> Broker {
+        let folder = places::folder("broker");
+        let port = places::ports();
+        let certificates = certificates::create(folder.path());
+        let tls = format!(
+            "listeners.ssl.1 = 127.0.0.1:{}\n\
+             ssl_options.cacertfile = {}\n\
+             ssl_options.certfile = {}\n\
+             ssl_options.keyfile = {}\n",
+            port + 3,
+            certificates.authority.display(),
+            certificates.certificate.display(),
+            certificates.key.display(),
+        );
+        fs::write(folder.path().join("extra.conf"), format!("{tls}{configuration}\n")).unwrap();
+        let mut node =
+            Node { process: None, log: Lines::default(), port, certificates, vhosts: Mutex::default(), folder };
+        node.start().await;
+        Broker { kind: Kind::Node(Box::new(node)) }
+    }
+
+    /// A fresh vhost for the test `name`.
+    pub async fn vhost(&self, name: &str) -> Vhost {
+        match &self.kind {
+            Kind::Node(node) => {
+                let vhost = node.take_vhost().await;
+                // Shown with a failing test only; leads from the test to the broker's log.
+                println!("{name} runs in vhost {vhost} of {}", node.folder.path().display());
+                Vhost {
+                    url: format!("amqp://guest:guest@127.0.0.1:{}/{vhost}", node.port),
+                    name: vhost,
+                    prefix: String::new(),
+                    _turn: None,
+                }
+            }
+            Kind::External(url) => {
+                static TURN: Mutex<()> = Mutex::const_new(());
+                Vhost {
+                    url: url.clone(),
+                    name: url.rsplit_once('/').map_or("/", |(_, vhost)| vhost).to_owned(),
+                    prefix: format!("{name}-{}-", std::process::id()),
+                    _turn: Some(TURN.lock().await),
+                }
+            }
+        }
+    }
+
+    /// The URL of a vhost over TLS. The certificate is signed by [`Broker::authority`], which nobody trusts by default.
+    pub fn tls_url(&self, vhost: &Vhost) -> String {
+        let port = self.node().port + 3;
+        format!("amqps://guest:guest@127.0.0.1:{port}/{}", vhost.name)
+    }
+
+    /// The certificate authority of the TLS listener, a PEM file.
+    pub fn authority(&self) -> &Path {
+        &self.node().certificates.authority
+    }
+
+    /// The port for AMQP on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.node().port
+    }
+
+    /// Where the node keeps its data and its logs.
+    pub fn folder(&self) -> &Path {
+        self.node().folder.path()
+    }
+
+    /// The process id of the node.
+    pub fn id(&self) -> u32 {
+        self.node().process.as_ref().expect("the broker is stopped").id()
+    }
+
+    /// Runs `rabbitmqctl`, and returns what it printed.
+    pub async fn ctl(&self, arguments: &[&str]) -> String {
+        self.node().ctl(arguments).await.success()
+    }
+
+    /// Ends the node with SIGKILL, as a power cut would.
+    pub fn kill(&mut self) {
+        self.node_mut().running().kill();
+        self.node_mut().process = None;
+    }
+
+    /// Ends the node in order.
+    pub async fn stop(&mut self) {
+        let node = self.node_mut();
+        node.running().signal(Signal::SIGTERM);
+        node.running().ended(NODE_DEADLINE).await;
+        node.process = None;
+    }
+
+    /// Starts the node again with the data and on the port that it had.
+    pub async fn start(&mut self) {
+        self.node_mut().start().await;
+    }
+
+    /// Kills the node, and starts it again with the data and on the port that it had.
+    pub async fn restart(&mut self) {
+        self.kill();
+        self.start().await;
+    }
+
+    /// Halts the node: its connections stay open, and nobody answers.
+    pub fn freeze(&mut self) {
+        self.node_mut().running().signal(Signal::SIGSTOP);
+    }
+
+    /// Lets a frozen node go on.
+    pub fn thaw(&mut self) {
+        self.node_mut().running().signal(Signal::SIGCONT);
+    }
+
+    fn node(&self) -> &Node {
+        match &self.kind {
+            Kind::Node(node) => node,
+            Kind::External(_) => {
+                panic!(
+                    "this needs a broker of ours (`Broker::ours` or `Broker::private`), and {EXTERNAL} names another"
+                )
+            }
+        }
+    }
+
+    fn node_mut(&mut self) -> &mut Node {
+        match &mut self.kind {
+            Kind::Node(node) => node,
+            Kind::External(_) => unreachable!("only private brokers are ever mutable"),
+        }
+    }
+}
+
+impl Node {
+    async fn start(&mut self) {
+        assert!(self.process.is_none(), "the broker runs already");
+        let mut command = process::bound(script("rabbitmq-node"));
+        command.arg(self.folder.path()).arg(self.port.to_string());
+        let process = self.process.insert(Process::start("the broker", command, &self.log));
+        let (port, log, folder) = (self.port, &self.log, self.folder.path());
+        wait_until(NODE_DEADLINE, format!("the broker on port {port}"), async || {
+            if let Some(status) = process.status() {
+                let node_log = fs::read_to_string(folder.join("log/node.log")).unwrap_or_default();
+                let skip = node_log.lines().count().saturating_sub(30);
+                let end: Vec<_> = node_log.lines().skip(skip).collect();
+                panic!("the broker ended: {status}\n{HINT}\n{log}{}", end.join("\n"));
+            }
+            answers(port).await
+        })
+        .await;
+    }
+
+    fn running(&mut self) -> &mut Process {
+        self.process.as_mut().expect("the broker is stopped")
+    }
+
+    async fn ctl(&self, arguments: &[&str]) -> Output {
+        let mut command = process::bound(script("rabbitmq-ctl"));
+        command.arg(self.folder.path()).arg(self.port.to_string()).args(arguments);
+        process::run("rabbitmqctl", command, CTL_DEADLINE).await
+    }
+
+    async fn take_vhost(&self) -> String {
+        const BATCH: u32 = 16;
+        let mut vhosts = self.vhosts.lock().await;
+        if vhosts.free.is_empty() {
+            let (first, last) = (vhosts.created + 1, vhosts.created + BATCH);
+            self.ctl(&["eval", &create_vhosts(first, last)]).await.success();
+            vhosts.created = last;
+            vhosts.free.extend((first..=last).map(|number| format!("test-{number}")));
+        }
+        vhosts.free.pop_front().unwrap()
+    }
+}
+
+/// In Erlang: creates the vhosts `test-FIRST` to `test-LAST`, each with every right for `guest`.
+fn create_vhosts(first: u32, last: u32) -> String {
+    format!(
+        "[begin \
+           V = <<\"test-\", (integer_to_binary(N))/binary>>, \
+           ok = rabbit_vhost:add(V, <<\"tests\">>), \
+           ok = rabbit_auth_backend_internal:set_permissions(<<\"guest\">>, V, <<\".*\">>, <<\".*\">>, <<\".*\">>, <<\"tests\">>) \
+         end || N <- lists:seq({first}, {last})]."
+    )
+}
+
+/// Whether a broker speaks AMQP on this port: it answers the protocol header with its first method.
+async fn answers(port: u16) -> Result<(), String> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).await?;
+        stream.write_all(b"AMQP\x00\x00\x09\x01").await?;
+        stream.read_u8().await
+    };
+    match tokio::time::timeout(Duration::from_secs(2), exchange).await {
+        Ok(Ok(1)) => Ok(()),
+        Ok(Ok(byte)) => Err(format!("it answered with a frame of type {byte}")),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it does not answer".to_owned()),
+    }
+}
+
+fn script(name: &str) -> PathBuf {
+    places::root().join("scripts").join(name)
+}

@@ -1,0 +1,16 @@
+//! Everything that is tested from the outside: the built host against a real broker, and the rules that the source
+//! text itself has to keep to. One test binary; its parts are modules.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails, and says where"
+)]
+#![allow(dead_code, reason = "the harness is a vocabulary; a test need not use all of it")]
+
+mod harness;
+
+mod broker_fixture;
+mod invariants;
