@@ -6,9 +6,9 @@
 
 pub mod amqp;
 pub mod delivery;
+pub mod outcome;
 pub mod route;
 pub mod sandbox;
-pub mod outcome;
 pub mod settle;
 
 pub mod admin;

@@ -42,6 +42,8 @@ mod tests {
             attempt: 1,
         };
         assert_eq!(route(&delivery(10), 10), Route::Handler);
-        assert!(matches!(route(&delivery(11), 10), Route::Refused(failure) if failure.kind == FailureKind::BodyTooLarge));
+        assert!(
+            matches!(route(&delivery(11), 10), Route::Refused(failure) if failure.kind == FailureKind::BodyTooLarge)
+        );
     }
 }

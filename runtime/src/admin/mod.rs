@@ -89,7 +89,9 @@ async fn workers(Extract(host): Extract<Arc<Host>>) -> Response {
 
 async fn metrics(Extract(host): Extract<Arc<Host>>) -> Response {
     match host.metrics.text() {
-        Ok(text) => ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response(),
+        Ok(text) => {
+            ([(CONTENT_TYPE, "application/openmetrics-text; version=1.0.0; charset=utf-8")], text).into_response()
+        }
         Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
     }
 }

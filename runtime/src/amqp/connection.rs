@@ -13,7 +13,7 @@ use lapin::{
     Channel, Connection, ConnectionProperties, Event,
     options::ConfirmSelectOptions,
     tcp::OwnedTLSConfig,
-    uri::AMQPUri,
+    uri::{AMQPAuthority, AMQPQueryString, AMQPScheme, AMQPUri, AMQPUserInfo},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -127,8 +127,21 @@ async fn next_event(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
 
 async fn connect(amqp: &settings::Amqp, purpose: &str) -> Result<Connection, Trouble> {
     let refused = |message: String| Trouble::new(Reason::Connection, message);
-    let mut uri: AMQPUri = amqp.url.expose().parse().map_err(|_| refused("the broker's URL is not valid".into()))?;
-    uri.query.heartbeat = Some(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX));
+    let url = &amqp.url;
+    // Field by field: lapin's own reading of an address with an IPv6 host is another one.
+    let uri = AMQPUri {
+        scheme: if url.tls() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
+        authority: AMQPAuthority {
+            userinfo: AMQPUserInfo { username: url.user().to_owned(), password: url.password().to_owned() },
+            host: url.host().to_owned(),
+            port: url.port(),
+        },
+        vhost: url.vhost().to_owned(),
+        query: AMQPQueryString {
+            heartbeat: Some(u16::try_from(amqp.heartbeat.as_secs()).unwrap_or(u16::MAX)),
+            ..AMQPQueryString::default()
+        },
+    };
     let cert_chain = match &amqp.ca {
         Some(path) => Some(
             std::fs::read_to_string(path)

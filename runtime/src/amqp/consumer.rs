@@ -14,7 +14,8 @@ use lapin::{
 };
 
 use super::{
-    Session, connection::CALL_TIMEOUT,
+    Session,
+    connection::CALL_TIMEOUT,
     convert,
     error::{Reason, Trouble, within},
 };
@@ -35,7 +36,7 @@ pub struct Received {
     /// Counts from 1 on each channel.
     pub tag: u64,
     /// What came.
-    pub delivery: Delivery,
+    pub delivery: Arc<Delivery>,
 }
 
 impl Consumer {
@@ -44,12 +45,8 @@ impl Consumer {
         let doing = |trouble: Trouble| trouble.while_doing(format_args!("cannot consume from queue `{queue}`"));
         let channel = session.consume_channel().await.map_err(doing)?;
         within(CALL_TIMEOUT, channel.basic_qos(prefetch, BasicQosOptions::default())).await.map_err(doing)?;
-        let consume = channel.basic_consume(
-            (&*queue).into(),
-            "".into(),
-            BasicConsumeOptions::default(),
-            FieldTable::default(),
-        );
+        let consume =
+            channel.basic_consume((&*queue).into(), "".into(), BasicConsumeOptions::default(), FieldTable::default());
         let stream = within(CALL_TIMEOUT, consume).await.map_err(doing)?;
         Ok(Self { channel, stream, queue, settling: FuturesUnordered::new() })
     }
@@ -62,9 +59,10 @@ impl Consumer {
     /// The next delivery; an error ends the consumer.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Trouble>> {
         Pin::new(&mut self.stream).poll_next(cx).map(|next| match next {
-            Some(Ok(delivery)) => {
-                Ok(Received { tag: delivery.delivery_tag, delivery: convert::delivery(delivery, &self.queue) })
-            }
+            Some(Ok(delivery)) => Ok(Received {
+                tag: delivery.delivery_tag,
+                delivery: Arc::new(convert::delivery(delivery, &self.queue)),
+            }),
             Some(Err(error)) => {
                 Err(Trouble::from(error).while_doing(format_args!("consuming from queue `{}`", self.queue)))
             }

@@ -85,10 +85,7 @@ impl From<lapin::Error> for Trouble {
 }
 
 /// Waits for the broker's answer, but not for ever: while publishers are blocked lapin writes nothing at all.
-pub(super) async fn within<T>(
-    time: Duration,
-    call: impl Future<Output = lapin::Result<T>>,
-) -> Result<T, Trouble> {
+pub(super) async fn within<T>(time: Duration, call: impl Future<Output = lapin::Result<T>>) -> Result<T, Trouble> {
     match tokio::time::timeout(time, call).await {
         Ok(result) => Ok(result?),
         Err(_) => Err(Trouble::new(

@@ -20,7 +20,8 @@ use lapin::{
 };
 
 use super::{
-    Session, connection::CALL_TIMEOUT,
+    Session,
+    connection::CALL_TIMEOUT,
     convert,
     error::{Reason, Trouble, within},
 };

@@ -11,7 +11,8 @@ use lapin::{
 };
 
 use super::{
-    Session, connection::CALL_TIMEOUT,
+    Session,
+    connection::CALL_TIMEOUT,
     convert::to_table,
     error::{Reason, Trouble, within},
 };
@@ -36,23 +37,19 @@ pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Decla
     let create = match manifest.declare {
         Declare::Create => true,
         Declare::Verify => false,
-        Declare::Nothing => return Ok(manifest.queues.iter().map(|queue| declared(manifest, queue, &queue.name)).collect()),
+        Declare::Nothing => {
+            return Ok(manifest.queues.iter().map(|queue| declared(manifest, queue, &queue.name)).collect());
+        }
     };
     for exchange in &manifest.exchanges {
         declare_exchange(session, exchange, !create).await?;
     }
+    for queue in &manifest.other_queues {
+        declare_bound_queue(session, queue, create).await?;
+    }
     let mut queues = Vec::new();
     for queue in &manifest.queues {
-        // A queue without a name cannot be there before.
-        let passive = !create && !queue.name.is_empty();
-        let name = declare_queue(session, queue, passive).await?;
-        for binding in &queue.bind {
-            if create {
-                bind(session, &name, binding).await?;
-            } else {
-                verify_exchange(session, &binding.exchange).await?;
-            }
-        }
+        let name = declare_bound_queue(session, queue, create).await?;
         let queue = declared(manifest, queue, &name);
         if create {
             declare_dead_letter(session, &queue).await?;
@@ -113,8 +110,7 @@ async fn declare_exchange(session: &Session, exchange: &Exchange, passive: bool)
         ExchangeKind::Headers => Kind::Headers,
     };
     let name = &exchange.name;
-    let asked =
-        channel.exchange_declare(name.as_str().into(), kind, options, to_table(exchange.arguments.clone()));
+    let asked = channel.exchange_declare(name.as_str().into(), kind, options, to_table(exchange.arguments.clone()));
     within(CALL_TIMEOUT, asked)
         .await
         .map_err(|trouble| differs(trouble.while_doing(format_args!("cannot declare exchange `{name}`"))))?;
@@ -129,6 +125,18 @@ async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
         .await
         .map_err(|trouble| missing(trouble.while_doing(format_args!("exchange `{name}`"))))?;
     close(channel).await
+}
+
+async fn declare_bound_queue(session: &Session, queue: &Queue, create: bool) -> Result<String, Trouble> {
+    let name = declare_queue(session, queue, !create).await?;
+    for binding in &queue.bind {
+        if create {
+            bind(session, &name, binding).await?;
+        } else {
+            verify_exchange(session, &binding.exchange).await?;
+        }
+    }
+    Ok(name)
 }
 
 async fn declare_queue(session: &Session, queue: &Queue, passive: bool) -> Result<String, Trouble> {

@@ -186,7 +186,8 @@ impl Run {
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut draining = false;
         while !(draining && self.is_done()) {
-            let taking = !draining && self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency;
+            let taking =
+                !draining && self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency;
             let flush_at = self.flush_at;
             let event = {
                 let Self { tasks, queues, publisher, verdicts, waiting, turn, .. } = self;
@@ -277,7 +278,7 @@ impl Run {
         let key = Key { queue, tag };
         let way = route(&delivery, self.shared.limits.max_body);
         let in_hand = InHand {
-            delivery: Arc::new(delivery),
+            delivery,
             version: Arc::clone(&self.worker.version),
             progress: Progress::default(),
             publishing: None,
@@ -311,9 +312,10 @@ impl Run {
             let start = Instant::now();
             let handling = version.plugin.handle(&delivery, &version.limits, &worker.log);
             // The host's own mistake must cost this delivery only, and must not lose sight of it.
-            let result = AssertUnwindSafe(handling).catch_unwind().await.unwrap_or_else(|_| {
-                Err(Failure::new(FailureKind::Host, "the host panicked while the handler ran"))
-            });
+            let result = AssertUnwindSafe(handling)
+                .catch_unwind()
+                .await
+                .unwrap_or_else(|_| Err(Failure::new(FailureKind::Host, "the host panicked while the handler ran")));
             drop(permit);
             worker.metrics.handling.observe(start.elapsed().as_secs_f64());
             Done::Handled(key, result)
@@ -337,8 +339,7 @@ impl Run {
         let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
         let version = Arc::clone(&in_hand.version);
         let delivery = Arc::clone(&in_hand.delivery);
-        let facts =
-            Facts { reply_to: delivery.properties.reply_to.as_deref(), redelivered: delivery.redelivered };
+        let facts = Facts { reply_to: delivery.properties.reply_to.as_deref(), redelivered: delivery.redelivered };
         let action = in_hand.progress.handled(result, facts, &version.rules);
         self.act(key, action).await
     }

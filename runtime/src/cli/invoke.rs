@@ -1,8 +1,11 @@
 //! `wabbit invoke`: one message through one plugin. Nothing is published.
 
-use std::{path::PathBuf, sync::Arc, time::Instant};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use anyhow::Context as _;
 use clap::Args;
 use serde_json::{Value as Json, json};
 
@@ -55,16 +58,13 @@ impl Invoke {
         let settings = settings(&self.settings.clone().overrides())?;
         telemetry::init_logging(LogFormat::Text)?;
         let manifest = match &self.manifest {
-            Some(path) => {
-                let text =
-                    std::fs::read_to_string(path).with_context(|| format!("cannot read `{}`", path.display()))?;
-                manifest::parse(path, &text, &settings.host.ceilings())
-                    .map_err(|problems| Failed::Configuration(report::render(path, &problems, style())))?
-            }
+            Some(path) => manifest::read::text_of(path)
+                .map_err(|problem| vec![problem])
+                .and_then(|text| manifest::parse(path, &text, &settings.host.ceilings()))
+                .map_err(|problems| Failed::Configuration(report::render(path, &problems, style())))?,
             None => Manifest::bare("invoke"),
         };
-        let plugin_error =
-            |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
+        let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
         let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
         let version = app::version(&settings, &manifest, plugin);
@@ -87,8 +87,7 @@ impl Invoke {
         match result {
             Ok(outcome) => {
                 if self.json {
-                    let mut json = outcome_json(&outcome);
-                    json["took_us"] = json!(took.as_micros());
+                    let json = outcome_json(&outcome, took);
                     println!("{json}");
                 } else {
                     print_outcome(&outcome);
@@ -138,7 +137,7 @@ fn settlement(settlement: &Settlement) -> (&'static str, Json) {
     }
 }
 
-fn outcome_json(outcome: &Outcome) -> Json {
+fn outcome_json(outcome: &Outcome, took: Duration) -> Json {
     let (name, detail) = settlement(&outcome.settlement);
     let publications: Vec<_> = outcome
         .publications
@@ -162,7 +161,7 @@ fn outcome_json(outcome: &Outcome) -> Json {
             })
         })
         .collect();
-    json!({ "settlement": name, "detail": detail, "publications": publications })
+    json!({ "settlement": name, "detail": detail, "publications": publications, "took_us": took.as_micros() })
 }
 
 fn print_outcome(outcome: &Outcome) {

@@ -58,6 +58,8 @@ pub(super) struct Publish {
     settings: SettingsArgs,
 }
 
+type Bodies = mpsc::Receiver<anyhow::Result<Vec<u8>>>;
+
 #[derive(Default)]
 struct Tally {
     confirmed: u64,
@@ -134,7 +136,7 @@ impl Publish {
     }
 
     /// All bodies, and how many there are where that is known. They are read as they are sent.
-    fn bodies(&self) -> anyhow::Result<(Option<u64>, mpsc::Receiver<anyhow::Result<Vec<u8>>>)> {
+    fn bodies(&self) -> anyhow::Result<(Option<u64>, Bodies)> {
         let (sender, receiver) = mpsc::channel(PIPELINED_MAX);
         if self.lines {
             // Reading may block for ever: a thread of its own, which ends with the process.

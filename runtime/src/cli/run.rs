@@ -40,7 +40,8 @@ impl Run {
         let executor = executor()?;
         let result = executor.block_on(async {
             let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-            let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
+            let _signals =
+                tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
             app::run(settings, stop, hurry).await
         });
         // Nothing of worth is left: a compiler that is still at work need not be waited for.

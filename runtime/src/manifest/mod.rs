@@ -28,8 +28,10 @@ pub struct Manifest {
     pub declare: Declare,
     /// Declared before the queues.
     pub exchanges: Vec<Exchange>,
-    /// At least one.
+    /// What it consumes: at least one.
     pub queues: Vec<Queue>,
+    /// Declared for others, and not consumed: `consume = false`.
+    pub other_queues: Vec<Queue>,
     /// How deliveries are taken.
     pub consume: Consume,
     /// What one delivery may use.
@@ -194,6 +196,7 @@ impl Manifest {
             declare: Declare::default(),
             exchanges: Vec::new(),
             queues: Vec::new(),
+            other_queues: Vec::new(),
             consume: Consume::default(),
             limits: Limits::default(),
             failure: FailurePolicy::default(),

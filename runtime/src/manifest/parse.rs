@@ -75,7 +75,8 @@ fn parse_with_places(
         let declare = [("create", Declare::Create), ("verify", Declare::Verify), ("none", Declare::Nothing)];
         let declare = top.one_of("declare", &declare).unwrap_or_default();
         let exchanges = topology::exchanges(top, declare);
-        let (queues, places): (Vec<_>, Vec<_>) = topology::queues(top, declare, &exchanges).into_iter().unzip();
+        let topology::Queues { consumed, others } = topology::queues(top, declare, &exchanges);
+        let (queues, places): (Vec<_>, Vec<_>) = consumed.into_iter().unzip();
         let manifest = Manifest {
             plugin: plugin(top),
             consume: top.section("consume", |section| consume(section, queues.len())),
@@ -88,6 +89,7 @@ fn parse_with_places(
             declare,
             exchanges,
             queues,
+            other_queues: others,
         };
         (manifest, places)
     })
@@ -232,6 +234,7 @@ mod tests {
                 arguments: Vec::new(),
                 bind: Vec::new(),
             }],
+            other_queues: Vec::new(),
             consume: Consume { prefetch: 200, concurrency: 16 },
             limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
             failure: FailurePolicy { dead_letter: None },

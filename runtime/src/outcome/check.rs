@@ -207,7 +207,8 @@ mod tests {
         let body: fn(&mut Publication) = |p| p.body = vec![0; 1001];
         assert!(error(body).1.contains("1001 bytes"));
         let nested: fn(&mut Publication) = |p| {
-            p.properties.headers = vec![("t".into(), Value::Array(vec![Value::Table(vec![("n".repeat(256), Value::Void)])]))]
+            p.properties.headers =
+                vec![("t".into(), Value::Array(vec![Value::Table(vec![("n".repeat(256), Value::Void)])]))]
         };
         assert_eq!(error(nested).0, FailureKind::PublicationRefused);
     }

@@ -42,7 +42,10 @@ impl Cache {
         DirBuilder::new().recursive(true).mode(0o700).create(folder).context("cannot be made")?;
         let metadata = fs::symlink_metadata(folder)?;
         if !metadata.is_dir() || metadata.uid() != geteuid().as_raw() || metadata.mode() & 0o077 != 0 {
-            bail!("must be a folder of this user's own that nobody else may enter; hint: chmod 700 {}", folder.display());
+            bail!(
+                "must be a folder of this user's own that nobody else may enter; hint: chmod 700 {}",
+                folder.display()
+            );
         }
         let mut hasher = Sha256Hasher(Sha256::new());
         env!("CARGO_PKG_VERSION").hash(&mut hasher);
@@ -193,11 +196,8 @@ mod tests {
 
     #[test]
     fn a_damaged_entry_is_not_used_and_goes() {
-        let damage: [fn(&mut Vec<u8>); 3] = [
-            |bytes| bytes.truncate(bytes.len() / 2),
-            |bytes| *bytes.last_mut().unwrap() ^= 1,
-            |bytes| bytes.clear(),
-        ];
+        let damage: [fn(&mut Vec<u8>); 3] =
+            [|bytes| bytes.truncate(bytes.len() / 2), |bytes| *bytes.last_mut().unwrap() ^= 1, |bytes| bytes.clear()];
         for damage in damage {
             let folder = folder();
             let (engine, cache, path) = filled(folder.path());

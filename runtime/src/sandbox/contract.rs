@@ -20,7 +20,6 @@ mod json;
 
 /// The bindings of 0.1.
 pub(super) mod v0_1 {
-    #![expect(missing_docs, reason = "generated; the contract documents itself in sdk/wit")]
     wasmtime::component::bindgen!({
         path: "../sdk/wit",
         world: "wabbit:worker/worker",
@@ -117,7 +116,9 @@ fn field<'a>(value: &'a Value, made: &mut impl Iterator<Item = &'a String>) -> w
         Value::Text(bytes) => std::str::from_utf8(bytes).map_or(F::Binary(bytes), F::Text),
         Value::Bytes(bytes) => F::Binary(bytes),
         Value::Timestamp(seconds) => F::Timestamp(*seconds),
-        Value::Decimal { .. } | Value::Array(_) | Value::Table(_) => F::Json(made.next().map_or("null", String::as_str)),
+        Value::Decimal { .. } | Value::Array(_) | Value::Table(_) => {
+            F::Json(made.next().map_or("null", String::as_str))
+        }
         Value::Void => F::Void,
     }
 }

@@ -10,9 +10,7 @@ use std::{
     time::Duration,
 };
 
-use wasmtime::{
-    Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker,
-};
+use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use super::{cache::Cache, contract, host::Host};
 use crate::app::settings::HostLimits;

@@ -15,7 +15,8 @@ const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/
 const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
 /// Interfaces that a manifest grants, and the key that does.
-const GRANTABLE: &[(&str, &str)] = &[("wasi:http/", "http"), ("wasi:config/", "config"), ("wasi:keyvalue/", "keyvalue")];
+const GRANTABLE: &[(&str, &str)] =
+    &[("wasi:http/", "http"), ("wasi:config/", "config"), ("wasi:keyvalue/", "keyvalue")];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -76,7 +77,9 @@ impl FileKind {
         let expected = format!("expected a component that exports `{CONTRACT}`");
         match self {
             Self::Handler => format!("exports `{CONTRACT}`"),
-            Self::OtherVersion { export } => format!("exports `{export}`, a version that this host does not know; {expected}"),
+            Self::OtherVersion { export } => {
+                format!("exports `{export}`, a version that this host does not know; {expected}")
+            }
             Self::Command => format!("is a WASI command (component); commands are not supported yet; {expected}"),
             Self::CoreCommand => format!("is a WASI command (core module); commands are not supported yet; {expected}"),
             Self::CoreHandler { export } => {

@@ -56,10 +56,7 @@ impl Source {
             return Err(LoadError::NotAHandler("is not a regular file".into()));
         }
         if metadata.len() > FILE_BYTES_MAX {
-            return Err(LoadError::NotAHandler(format!(
-                "has {} bytes, the limit is {FILE_BYTES_MAX}",
-                metadata.len()
-            )));
+            return Err(LoadError::NotAHandler(format!("has {} bytes, the limit is {FILE_BYTES_MAX}", metadata.len())));
         }
         let mut bytes = Vec::new();
         file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;

@@ -74,10 +74,9 @@ fn moved_aside(properties: &mut Properties) -> Table {
             None => properties.headers.push((name, value)),
         }
     }
-    for (ours, text) in [
-        ("x-wabbit-expiration", properties.expiration.take()),
-        ("x-wabbit-user-id", properties.user_id.take()),
-    ] {
+    for (ours, text) in
+        [("x-wabbit-expiration", properties.expiration.take()), ("x-wabbit-user-id", properties.user_id.take())]
+    {
         moved.extend(text.map(|text| (ours.to_owned(), Value::text(text))));
     }
     moved
@@ -162,10 +161,8 @@ mod tests {
     fn what_the_broker_would_act_upon_is_moved_aside() {
         let headers = vec![("CC".into(), Value::Array(vec![Value::text("q")])), ("x-death".into(), Value::Void)];
         let expiration = Some("1000".to_owned());
-        let copy = copy(
-            Properties { headers, expiration, user_id: Some("guest".into()), ..Properties::default() },
-            "x",
-        );
+        let copy =
+            copy(Properties { headers, expiration, user_id: Some("guest".into()), ..Properties::default() }, "x");
         assert_eq!((copy.properties.expiration.as_ref(), copy.properties.user_id.as_ref()), (None, None));
         assert_eq!((header(&copy, "CC"), header(&copy, "x-death")), (None, None));
         assert_eq!(header(&copy, "x-wabbit-cc"), Some(&Value::Array(vec![Value::text("q")])));
@@ -175,10 +172,8 @@ mod tests {
 
     #[test]
     fn it_always_fits_a_frame() {
-        let headers = vec![
-            ("small".to_owned(), Value::I32(1)),
-            ("large".to_owned(), Value::text("x".repeat(127 * 1024))),
-        ];
+        let headers =
+            vec![("small".to_owned(), Value::I32(1)), ("large".to_owned(), Value::text("x".repeat(127 * 1024)))];
         let copy = copy(Properties { headers, ..Properties::default() }, &"\u{e9}".repeat(100_000));
         assert!(copy.properties.encoded_len() < 128 * 1024);
         assert_eq!(header(&copy, "small"), Some(&Value::I32(1)));

@@ -85,12 +85,8 @@ impl Progress {
         match checked {
             Err(failure) => self.dead_letter(failure),
             Ok(checked) => {
-                self.0 = Stage::Publishing {
-                    outstanding: checked.len(),
-                    trouble: false,
-                    failure: None,
-                    then: settlement,
-                };
+                self.0 =
+                    Stage::Publishing { outstanding: checked.len(), trouble: false, failure: None, then: settlement };
                 Action::Publish(checked)
             }
         }
@@ -188,7 +184,11 @@ mod tests {
 
     fn rules() -> Rules {
         Rules {
-            grants: vec![PublishGrant::To { exchange: "out".into(), pattern: crate::manifest::Pattern::parse("#").unwrap(), unroutable: None }],
+            grants: vec![PublishGrant::To {
+                exchange: "out".into(),
+                pattern: crate::manifest::Pattern::parse("#").unwrap(),
+                unroutable: None,
+            }],
             unroutable: Unroutable::Fail,
             user: "guest".into(),
             max_body: 100,
@@ -260,7 +260,8 @@ mod tests {
             let action = progress.published(verdicts[1], charged, "out");
             assert!(expected(&action), "{action:?}");
         }
-        let failed = |kind| move |action: &Action| matches!(action, Action::DeadLetter(failure) if failure.kind == kind);
+        let failed =
+            |kind| move |action: &Action| matches!(action, Action::DeadLetter(failure) if failure.kind == kind);
         check([Verdict::Returned, Verdict::Confirmed], true, failed(FailureKind::Unroutable));
         check([Verdict::Confirmed, Verdict::Nacked], true, failed(FailureKind::BrokerNack));
         check([Verdict::Nacked, Verdict::Confirmed], false, failed(FailureKind::BrokerNack));
@@ -274,10 +275,7 @@ mod tests {
     fn a_dead_letter_that_is_not_taken_is_never_acked() {
         for verdict in [Verdict::Returned, Verdict::Nacked, Verdict::Lost] {
             let mut progress = Progress::default();
-            dead_lettered(
-                &handled(&mut progress, Err(Failure::new(FailureKind::Trap, "x")), false),
-                FailureKind::Trap,
-            );
+            dead_lettered(&handled(&mut progress, Err(Failure::new(FailureKind::Trap, "x")), false), FailureKind::Trap);
             assert_eq!(progress.copied(verdict), Action::PutBack(PutBack::NoDeadLetter(verdict)));
         }
     }

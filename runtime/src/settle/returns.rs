@@ -211,7 +211,10 @@ pub(in crate::settle) mod tests {
                     0 => {
                         if let Some(id) = unsent.pop_front() {
                             returns.sent(id, id);
-                            truth.insert(id, if random.below(4) < unroutable - 1 { Verdict::Returned } else { Verdict::Confirmed });
+                            truth.insert(
+                                id,
+                                if random.below(4) < unroutable - 1 { Verdict::Returned } else { Verdict::Confirmed },
+                            );
                             at_broker.push((id, false));
                         }
                     }

@@ -225,7 +225,8 @@ mod tests {
                 }
                 if random.below(3) == 0 {
                     let acks = window.take_all();
-                    let covered = |tag: &u64| acks.up_to.is_some_and(|up_to| *tag <= up_to) || acks.single.contains(tag);
+                    let covered =
+                        |tag: &u64| acks.up_to.is_some_and(|up_to| *tag <= up_to) || acks.single.contains(tag);
                     assert!(!held.iter().any(covered), "seed {seed}: an ack covers a delivery that is held");
                     for tag in acked.extract_if(.., |tag| covered(tag)) {
                         settled[usize::try_from(tag).unwrap()] += 1;

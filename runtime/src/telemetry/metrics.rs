@@ -128,12 +128,10 @@ impl Metrics {
     pub fn worker(&self, worker: &str) -> WorkerMetrics {
         let inner = &self.0;
         let labels = WorkerLabels { worker: worker.to_owned() };
-        let outcome = |outcome| {
-            inner.deliveries.get_or_create_owned(&OutcomeLabels { worker: worker.to_owned(), outcome })
-        };
-        let failure = |error_type| {
-            inner.failures.get_or_create_owned(&FailureLabels { worker: worker.to_owned(), error_type })
-        };
+        let outcome =
+            |outcome| inner.deliveries.get_or_create_owned(&OutcomeLabels { worker: worker.to_owned(), outcome });
+        let failure =
+            |error_type| inner.failures.get_or_create_owned(&FailureLabels { worker: worker.to_owned(), error_type });
         WorkerMetrics {
             settled: Settled::ALL.map(outcome),
             failures: FailureKind::ALL.map(failure),

@@ -33,20 +33,41 @@ pub(super) fn exchanges(top: &mut Section<'_>, declare: Declare) -> Vec<Exchange
     top.sections("exchange", |section| exchange(section, declare, &mut seen))
 }
 
-/// The queues, each with the place of its name.
-pub(super) fn queues(top: &mut Section<'_>, declare: Declare, exchanges: &[Exchange]) -> Vec<(Queue, Option<Place>)> {
+/// The queues of a manifest.
+pub(super) struct Queues {
+    /// Each with the place of its name.
+    pub(super) consumed: Vec<(Queue, Option<Place>)>,
+    /// Declared, and left to others.
+    pub(super) others: Vec<Queue>,
+}
+
+pub(super) fn queues(top: &mut Section<'_>, declare: Declare, exchanges: &[Exchange]) -> Queues {
     let kinds = exchanges.iter().map(|exchange| (exchange.name.as_str(), exchange.kind)).collect();
     let mut seen = BTreeSet::new();
-    let queues = top.sections("queue", |section| (queue(section, declare, &kinds, &mut seen), section.place("name")));
+    let queues = top.sections("queue", |section| {
+        let queue = queue(section, declare, &kinds, &mut seen);
+        (section.flag("consume").unwrap_or(true), queue, section.place("name"))
+    });
     let empty = |value: &Spanned<DeValue<'_>>| value.get_ref().as_array().is_some_and(|array| array.is_empty());
     if top.value("queue").is_none_or(empty) {
         let problem = Problem::new("a worker needs a `[[queue]]`");
         top.report("queue", problem.hint("add `[[queue]]` with `name = \"…\"`"));
+    } else if !queues.is_empty() && !queues.iter().any(|(consumed, ..)| *consumed) {
+        let problem = Problem::new("a worker needs a queue that it consumes");
+        top.report("queue", problem.hint("leave `consume = false` out of one `[[queue]]`"));
     }
     if queues.len() > QUEUES_MAX {
         top.report("queue", Problem::new(format!("more than {QUEUES_MAX} queues")));
     }
-    queues
+    let mut all = Queues { consumed: Vec::new(), others: Vec::new() };
+    for (consumed, queue, place) in queues {
+        if consumed {
+            all.consumed.push((queue, place));
+        } else {
+            all.others.push(queue);
+        }
+    }
+    all
 }
 
 fn exchange(section: &mut Section<'_>, declare: Declare, seen: &mut BTreeSet<String>) -> Exchange {
@@ -78,6 +99,10 @@ fn queue(section: &mut Section<'_>, declare: Declare, kinds: &Kinds<'_>, seen: &
     }
     let name = name.unwrap_or_default();
     first_of_its_name(section, "queue", &name, seen);
+    if server_named && section.has("consume") {
+        let problem = Problem::new("a queue that the server names is there for this worker alone");
+        section.report("consume", problem.hint("leave `consume` out, or give the queue a name"));
+    }
 
     let durable = section.flag("durable").unwrap_or(!server_named);
     let exclusive = section.flag("exclusive").unwrap_or(server_named);

@@ -46,7 +46,9 @@ fn to_json(value: &Value) -> Json {
         Value::Bytes(bytes) => binary(bytes),
         Value::Timestamp(seconds) => json!({ TIMESTAMP: seconds }),
         Value::Array(values) => values.iter().map(to_json).collect(),
-        Value::Table(table) => table.iter().map(|(name, value)| (name.clone(), to_json(value))).collect::<Map<_, _>>().into(),
+        Value::Table(table) => {
+            table.iter().map(|(name, value)| (name.clone(), to_json(value))).collect::<Map<_, _>>().into()
+        }
         Value::Void => Json::Null,
     }
 }
@@ -68,9 +70,7 @@ fn from_json(json: Json) -> Result<Value, String> {
         Json::Array(values) => Value::Array(values.into_iter().map(from_json).collect::<Result<_, _>>()?),
         Json::Object(map) => match special(&map) {
             Some(value) => value?,
-            None => {
-                Value::Table(map.into_iter().map(|(k, v)| Ok((k, from_json(v)?))).collect::<Result<_, String>>()?)
-            }
+            None => Value::Table(map.into_iter().map(|(k, v)| Ok((k, from_json(v)?))).collect::<Result<_, String>>()?),
         },
     })
 }
