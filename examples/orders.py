@@ -74,7 +74,7 @@ def main():
         return fail("an order was returned: no queue is bound to the exchange `order`",
                     "is the host running, with the manifests of this project?")
     except pika.exceptions.AMQPConnectionError as error:
-        return fail(f"no connection to the broker: {error or type(error).__name__}", "see --url")
+        return fail(f"no connection to the broker: {str(error) or 'nobody answers there'}", "see --url")
     except pika.exceptions.AMQPError as error:
         return fail(f"the broker refused: {error!r}")
 

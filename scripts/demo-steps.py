@@ -81,7 +81,7 @@ def wait(what, probe, process=None, errors=(OSError,)):
             if process and not os.path.exists(f"/proc/{process}"):
                 sys.exit(f"error: waited for {what}, but the process ended")
             if time.monotonic() > end:
-                sys.exit(f"error: waited {DEADLINE} s for {what}: {error or type(error).__name__}")
+                sys.exit(f"error: waited {DEADLINE} s for {what}: {str(error) or type(error).__name__}")
         time.sleep(0.1)
 
 

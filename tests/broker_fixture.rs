@@ -54,6 +54,7 @@ async fn a_killed_broker_comes_back_with_its_durable_messages() {
     peer.durable_queue("kept").await;
     peer.publish("", "kept", b"still here", persistent()).await;
 
+    broker.flush().await;
     broker.kill();
     assert!(Peer::try_connect(&vhost.url).await.is_err(), "nobody listens");
     broker.start().await;

@@ -271,9 +271,9 @@ fn skip(text: &str, before: Option<char>) -> usize {
             return until(&format!("\"{}", "#".repeat(hashes)), hashes + 2);
         }
     }
-    if text.starts_with('\'') {
+    if let Some(inner) = text.strip_prefix('\'') {
         // A lifetime has no quote after its first character.
-        let mut inner = text[1..].chars();
+        let mut inner = inner.chars();
         let escaped = inner.next() == Some('\\');
         if escaped || inner.next() == Some('\'') {
             return quoted(text, '\'');

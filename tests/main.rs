@@ -8,9 +8,11 @@
     clippy::indexing_slicing,
     reason = "a test that cannot go on fails, and says where"
 )]
-#![allow(dead_code, reason = "the harness is a vocabulary; a test need not use all of it")]
 
 mod harness;
 
 mod broker_fixture;
 mod invariants;
+mod outcomes;
+mod publications;
+mod recovery;

@@ -160,6 +160,11 @@ impl Host {
         http_get(self.admin, path).await.unwrap_or_else(|error| panic!("GET {path}: {error}\n{}", self.log))
     }
 
+    /// The same of a host that may not listen yet.
+    pub async fn try_get(&self, path: &str) -> Result<(u16, String), String> {
+        http_get(self.admin, path).await
+    }
+
     /// A path at the admin address that answers 200 with JSON, such as `/workers`.
     pub async fn get(&self, path: &str) -> Value {
         let (status, body) = self.get_status(path).await;
@@ -177,6 +182,11 @@ impl Host {
     /// Sends a signal.
     pub fn signal(&mut self, signal: Signal) {
         self.process.signal(signal);
+    }
+
+    /// How it ended, where it has.
+    pub fn status(&mut self) -> Option<i32> {
+        self.process.status().map(process::exit_code)
     }
 
     /// Waits until it has ended, and returns its exit code.

@@ -65,14 +65,18 @@ pub(super) async fn run(
     session: &Arc<Session>,
     stop: &CancellationToken,
 ) -> Ended {
+    let consuming = async {
+        let mut run = Run::open(worker, shared, session).await?;
+        worker.set_state(State::Consuming);
+        tracing::info!(worker = %worker.name, epoch = session.epoch(), "consuming");
+        run.until(stop).await?;
+        run.close().await
+    };
     let ended = tokio::select! {
-        ended = async {
-            let mut run = Run::open(worker, shared, session).await?;
-            worker.set_state(State::Consuming);
-            tracing::info!(worker = %worker.name, epoch = session.epoch(), "consuming");
-            run.until(stop).await?;
-            run.close().await
-        } => ended,
+        // A mistake of the host's ends this run, and the next one begins with what was unsettled.
+        ended = AssertUnwindSafe(consuming).catch_unwind() => {
+            ended.unwrap_or_else(|_| Err(Trouble::new(Reason::Other, "the host panicked")))
+        }
         () = session.lost().cancelled() => Err(Trouble::new(Reason::Connection, "the connection was lost")),
     };
     worker.metrics.in_flight.set(0);
@@ -225,6 +229,9 @@ impl Run {
                     self.done(done).await?;
                     while let Some(Ok(done)) = self.tasks.try_join_next() {
                         self.done(done).await?;
+                    }
+                    if !draining {
+                        self.receive_more().await?;
                     }
                 }
                 Event::Verdicts(result) => self.verdicts(result).await?,

@@ -1,6 +1,6 @@
 //! `wabbit run`: the host.
 
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -24,7 +24,7 @@ pub(super) struct Run {
     #[arg(long, value_name = "TIME", env = "WABBIT_GRACE")]
     grace: Option<String>,
     /// Do not start when a manifest or its plugin is bad
-    #[arg(long, env = "WABBIT_STRICT")]
+    #[arg(long, env = "WABBIT_STRICT", value_parser = FalseyValueParser::new())]
     strict: bool,
 }
 

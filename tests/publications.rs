@@ -1,0 +1,227 @@
+//! Publications that AMQP cannot carry, that the broker would refuse or that are not granted: each costs its own
+//! delivery, and no other.
+
+use lapin::ExchangeKind;
+use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
+use lapin::types::{AMQPValue, FieldTable};
+use serde_json::{Value, json};
+
+use crate::harness::amqp::{Message, Peer, persistent};
+use crate::harness::broker::Broker;
+use crate::harness::host::{Host, HostConfig};
+use crate::harness::{DEADLINE, wait_until};
+use crate::outcomes::{Stage, by_id, guest, id, stage};
+
+/// May publish to `@out`, and to exchanges that are there, that are not, or that nobody may publish to.
+const WORKER: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[[queue]]\nname = \"@out\"\n\
+                      consume = false\n[grant]\npublish = [\"/@out\", \"@missing\", \"@short-lived\", \"@internal\"]\n\
+                      [consume]\nconcurrency = 8\n";
+const SETTINGS: &str = "[limits]\nbody = \"64KiB\"\n";
+
+/// Sends, in one burst, a good publication before and after each of the bad ones; every one of a delivery of its own.
+/// The test fails unless each bad one is dead-lettered with its reason and all others are published exactly once.
+async fn check(stage: &Stage, cases: &[(&str, Value, &str, &str)]) {
+    let good = |body: String| json!({"do": "publish", "publications": [{"to": "/@out", "body": body}]});
+    let mut burst = Vec::new();
+    for (name, bad, ..) in cases {
+        // The bad one stands between two that would be fine by themselves: none of the three is published.
+        let bad = json!({"do": "publish", "publications": [{"to": "/@out", "body": "no"}, bad, {"to": "/@out", "body": "no"}]});
+        burst.extend([good(format!("before {name}")), bad, good(format!("after {name}"))]);
+    }
+    let work = stage.named("@work");
+    let burst: Vec<String> = burst.iter().map(|command| stage.named(&command.to_string())).collect();
+    let publish = |(number, command): (usize, &String)| {
+        let name = cases[number / 3].0.to_owned();
+        let (peer, work, command) = (&stage.peer, work.clone(), command.clone());
+        async move { peer.publish("", &work, command.as_bytes(), id(name)).await }
+    };
+    futures_util::future::join_all(burst.iter().enumerate().map(publish)).await;
+
+    let letters = by_id(stage.take("work.dead", cases.len()).await);
+    for (name, _, reason, error) in cases {
+        let letter = letters.get(*name).unwrap_or_else(|| panic!("{name} is not among {:?}", letters.keys()));
+        let text = letter.text_header("x-wabbit-error").unwrap();
+        assert_eq!(letter.text_header("x-wabbit-reason").as_deref(), Some(*reason), "{name}: {text}");
+        assert!(text.contains(&stage.named(error)), "{name}: {text}");
+    }
+    let outputs = stage.take("out", 2 * cases.len()).await;
+    let mut outputs: Vec<&str> = outputs.iter().map(Message::text).collect();
+    outputs.sort_unstable();
+    let mut expected: Vec<_> =
+        cases.iter().flat_map(|(name, ..)| [format!("before {name}"), format!("after {name}")]).collect();
+    expected.sort_unstable();
+    assert_eq!(outputs, expected);
+    stage.wait_for_settled("probe", "dead-lettered", cases.len() as u64).await;
+    stage.wait_for_settled("probe", "acked", 2 * cases.len() as u64).await;
+    stage.expect_empty(&["work", "work.dead", "out"]).await;
+    assert_eq!(stage.metric("wabbit_broker_connections_total", "").await, 1, "a connection was lost");
+    assert_eq!(stage.settled("probe", "put-back").await, 0, "a channel was lost");
+}
+
+#[tokio::test]
+async fn a_bad_publication_costs_its_own_delivery_alone() {
+    let refused = "publication-refused";
+    let with = |properties: Value| json!({"to": "/@out", "properties": properties});
+    let long = "x".repeat(300);
+    let cases = [
+        ("routing key", json!({"to": "/@out", "routing-key-len": 300}), refused, "`routing-key` has 300 bytes"),
+        ("headers", json!({"to": "/@out", "headers-len": 200 << 10}), refused, "the limit is 65536"),
+        ("user", with(json!({"user-id": "nobody"})), refused, "`user-id` is `nobody`"),
+        ("missing exchange", json!({"to": "@missing/k"}), refused, "@missing"),
+        (
+            "other exchange",
+            json!({"to": "amq.topic/k"}),
+            refused,
+            "exchange `amq.topic` with routing key `k` is not granted",
+        ),
+        ("other queue", json!({"to": "/@work"}), refused, "@work` is not granted"),
+        (
+            "large body",
+            json!({"to": "/@out", "body-len": (64 << 10) + 1}),
+            refused,
+            "a body of 65537 bytes, the limit is 65536",
+        ),
+        ("long correlation id", with(json!({"correlation-id": long})), refused, "`correlation-id` has 300 bytes"),
+        ("long type", with(json!({"kind": long})), refused, "`type` has 300 bytes"),
+        ("long header name", with(json!({"headers": [[long, "void"]]})), refused, "a header's name has 300 bytes"),
+        (
+            "long nested name",
+            with(json!({"headers": [["t", {"json": format!("[{{\"{long}\": 1}}]")}]]})),
+            refused,
+            "a header's name has 300 bytes",
+        ),
+        (
+            "header twice",
+            with(json!({"headers": [["h", {"integer": 1}], ["i", "void"], ["h", {"integer": 2}]]})),
+            "malformed-outcome",
+            "header `h` stands twice",
+        ),
+        ("no JSON", with(json!({"headers": [["h", {"json": "{"}]]})), "malformed-outcome", "header `h` is not valid"),
+    ];
+    check(&stage("bad-publications", SETTINGS, &[("probe", WORKER)]).await, &cases).await;
+}
+
+/// What the broker answers by closing the channel, after which the fate of all publications on it is unknown.
+#[tokio::test]
+async fn the_broker_is_given_no_reason_to_close_a_channel() {
+    let stage = stage("closing", SETTINGS, &[("probe", WORKER)]).await;
+    let options = ExchangeDeclareOptions { internal: true, durable: true, ..ExchangeDeclareOptions::default() };
+    let internal = stage.named("@internal");
+    let declare = stage.peer.channel().exchange_declare(
+        internal.as_str().into(),
+        ExchangeKind::Fanout,
+        options,
+        FieldTable::default(),
+    );
+    declare.await.unwrap();
+    let copies = |name: &str| json!({"to": "/@out", "properties": {"headers": [[name, {"text": "no list"}]]}});
+    let cases = [
+        ("internal exchange", json!({"to": "@internal/k"}), "publication-refused", "@internal"),
+        ("CC that is no list", copies("CC"), "publication-refused", "CC"),
+        ("BCC that is no list", copies("BCC"), "publication-refused", "BCC"),
+    ];
+    check(&stage, &cases).await;
+}
+
+/// The broker also routes by the headers `CC` and `BCC`, so that a grant has to hold for them, too.
+#[tokio::test]
+async fn copies_go_nowhere_that_is_not_granted() {
+    let stage = stage("copies", "", &[("probe", WORKER)]).await;
+    stage.peer.durable_queue(&stage.named("@secret")).await;
+    for name in ["CC", "BCC"] {
+        let properties = json!({"headers": [[name, {"json": "[\"@secret\"]"}]]});
+        let command = json!({"do": "publish", "publications": [{"to": "/@out", "properties": properties}]});
+        stage.send(name, &command.to_string()).await;
+    }
+    wait_until(DEADLINE, "both to be settled", async || {
+        match stage.settled("probe", "acked").await + stage.settled("probe", "dead-lettered").await {
+            2 => Ok(()),
+            n => Err(format!("{n} are")),
+        }
+    })
+    .await;
+    stage.expect_empty(&["secret"]).await;
+}
+
+/// An exchange that goes away after it was published to: what is sent to it from then on ends as a dead letter that
+/// names it, and the others are published.
+#[tokio::test]
+async fn an_exchange_that_goes_away_is_noticed() {
+    let stage = stage("going-away", "", &[("probe", WORKER)]).await;
+    let exchange = stage.named("@short-lived");
+    stage.peer.exchange(&exchange, ExchangeKind::Fanout, true).await;
+    let listening = stage.peer.listen(&exchange, "").await;
+    let publish = |to: &str| format!(r#"{{"do":"publish","publications":[{{"to":"{to}","body":"x"}}]}}"#);
+    stage.send("1", &publish("@short-lived/k")).await;
+    stage.peer.take(&listening, DEADLINE).await;
+    stage.peer.channel().exchange_delete(exchange.as_str().into(), ExchangeDeleteOptions::default()).await.unwrap();
+    for number in 2..=10 {
+        let to = if number % 3 == 0 { "@short-lived/k" } else { "/@out" };
+        stage.send(&number.to_string(), &publish(to)).await;
+    }
+    let letters = by_id(stage.take("work.dead", 3).await);
+    for number in ["3", "6", "9"] {
+        let error = letters[number].text_header("x-wabbit-error").unwrap();
+        assert!(error.contains(&exchange), "{error}");
+    }
+    // When the channel closed, the fate of others on it was unknown: they may be published twice, and none is missing.
+    stage.wait_for_settled("probe", "acked", 7).await;
+    assert!(stage.peer.count(&stage.named("@out")).await >= 6);
+    stage.expect_empty(&["work", "work.dead"]).await;
+}
+
+/// A user who may not write to an exchange: the broker closes the channel for it, each time.
+#[tokio::test]
+async fn what_the_user_may_not_publish_is_dead_lettered() {
+    let broker = Broker::ours().await;
+    let vhost = broker.vhost("no-right").await;
+    let user = format!("clerk-{}", vhost.name);
+    broker.ctl(&["add_user", &user, "clerk"]).await;
+    broker.ctl(&["set_permissions", "-p", &vhost.name, &user, ".*", "^(amq\\.default|open)$", ".*"]).await;
+    let peer = Peer::connect(&vhost.url).await;
+    peer.exchange("closed", ExchangeKind::Fanout, true).await;
+    let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n[[queue]]\nname = \"out\"\n\
+                    consume = false\n[grant]\npublish = [\"/out\", \"closed\"]\n";
+    let url = vhost.url.replace("guest:guest", &format!("{user}:clerk"));
+    let config = HostConfig::new(&url).plugin("probe.wasm", &guest("probe")).manifest("probe", manifest);
+    let host = Host::ready(config).await;
+    let good = r#"{"do":"publish","publications":[{"to":"/out","body":"x"}]}"#;
+    for command in [good, r#"{"do":"publish","publications":[{"to":"closed/k"}]}"#, good] {
+        peer.publish("", "work", command.as_bytes(), persistent()).await;
+    }
+    let letter = peer.take("work.dead", DEADLINE).await;
+    let error = letter.text_header("x-wabbit-error").unwrap();
+    assert!(error.contains("closed") && error.contains("refused"), "{error}");
+    peer.drain("out", 2, DEADLINE).await;
+    drop(host);
+    broker.ctl(&["delete_user", &user]).await;
+}
+
+/// At the limits, and with what is the host's own in it.
+#[tokio::test]
+async fn what_is_just_within_the_limits_is_published() {
+    let stage = stage("within-limits", SETTINGS, &[("probe", WORKER)]).await;
+    let (_, after) = stage.vhost.url.split_once("://").unwrap();
+    let user = after.split_once(':').unwrap().0;
+    let publications = json!([
+        {"to": "/@out", "body-len": 64 << 10},
+        {"to": "/@out", "headers-len": 60 << 10},
+        {"to": "/@out", "properties": {"user-id": user, "correlation-id": "c".repeat(255)}},
+        {"to": "/@out", "properties": {"headers": [
+            ["x-wabbit-error", {"text": "forged"}], ["x-wabbit-id", {"integer": 99}], ["x-wabbit-", "void"],
+            ["mine", {"text": "stays"}], ["X-Wabbit-Upper", {"boolean": true}],
+        ]}},
+    ]);
+    stage.send("1", &json!({"do": "publish", "publications": publications}).to_string()).await;
+    let outputs = stage.take("out", 4).await;
+    assert_eq!(outputs[0].body.len(), 64 << 10);
+    assert_eq!(outputs[1].text_header("filler").unwrap().len(), 60 << 10);
+    assert_eq!(outputs[2].properties.user_id().as_ref().unwrap().as_str(), user);
+    // Names are case-sensitive; the host puts an id of its own in.
+    let last = outputs[3].properties.headers().as_ref().unwrap().inner();
+    let names: Vec<&str> = last.keys().map(|name| name.as_str()).collect();
+    assert_eq!(names, ["X-Wabbit-Upper", "mine", "x-wabbit-id"]);
+    assert_ne!(last.get("x-wabbit-id"), Some(&AMQPValue::LongInt(99)));
+    stage.wait_for_settled("probe", "acked", 1).await;
+    stage.expect_empty(&["work.dead"]).await;
+}
