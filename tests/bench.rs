@@ -219,7 +219,8 @@ async fn native(url: &str, relay: bool, messages: usize) {
         .unwrap();
     let (from, to) = window(messages);
     let (mut done, mut unsent) = (0, 0);
-    let (mut start, mut confirming) = (None, VecDeque::new());
+    let mut start = None;
+    let mut confirming: VecDeque<Pin<Box<dyn Future<Output = u64>>>> = VecDeque::new();
     while done < to {
         let last = tokio::select! {
             delivery = consumer.next() => {

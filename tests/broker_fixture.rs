@@ -152,6 +152,20 @@ async fn children_die_with_whoever_started_them() {
 }
 
 #[tokio::test]
+async fn a_node_starts_no_port_mapper() {
+    let broker = Broker::ours().await;
+    // What the node does by itself once a minute; a port mapper would outlive it.
+    broker.ctl(&["eval", "rabbit_nodes:ensure_epmd()."]).await;
+    let folder = broker.folder().display().to_string();
+    for entry in fs::read_dir("/proc").unwrap().flatten() {
+        let read =
+            |name: &str| String::from_utf8_lossy(&fs::read(entry.path().join(name)).unwrap_or_default()).into_owned();
+        let ours = read("environ").contains(&folder);
+        assert!(!(ours && read("comm").starts_with("epmd")), "{} is a port mapper", entry.path().display());
+    }
+}
+
+#[tokio::test]
 #[should_panic(expected = "waited 50ms for the moon: it is still day")]
 async fn a_wait_fails_with_its_reason() {
     wait_until(Duration::from_millis(50), "the moon", async || Err::<(), _>("it is still day".to_owned())).await;

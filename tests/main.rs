@@ -11,8 +11,13 @@
 
 mod harness;
 
+mod bad_input;
 mod broker_fixture;
+mod headers;
 mod invariants;
+mod orders;
 mod outcomes;
 mod publications;
 mod recovery;
+mod sandbox;
+mod topology;

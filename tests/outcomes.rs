@@ -106,7 +106,7 @@ async fn a_dead_letter_says_all_that_happened() {
     let told: BTreeSet<&str> =
         letter.properties.headers().as_ref().unwrap().inner().keys().map(|k| k.as_str()).collect();
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| *name).collect();
-    let times = BTreeSet::from(["x-wabbit-first-failure", "x-wabbit-last-failure", "x-wabbit-id"]);
+    let times = BTreeSet::from(["x-wabbit-first-failure", "x-wabbit-last-failure", "x-wabbit-publication"]);
     assert_eq!(told.difference(&known).copied().collect::<BTreeSet<_>>(), times);
     stage.wait_for_settled("probe", "dead-lettered", 1).await;
     stage.expect_empty(&["work"]).await;
@@ -311,11 +311,16 @@ pub struct Stage {
 /// Sets a stage: `settings` is the text of a `wabbit.toml`, `manifests` are names and texts.
 pub async fn stage(test: &str, settings: &str, manifests: &[(&str, &str)]) -> Stage {
     let (vhost, folder, config) = backstage(test, settings, manifests).await;
+    curtain(vhost, folder, config).await
+}
+
+/// Starts the host that [`backstage`] prepared, and waits until it is ready.
+pub async fn curtain(vhost: Vhost, folder: TempDir, config: HostConfig) -> Stage {
     let host = Host::ready(config).await;
     Stage { host, peer: Peer::connect(&vhost.url).await, vhost, _folder: folder }
 }
 
-/// The same before the host is started, for tests of a host that does not get ready.
+/// The same before the host is started, for tests that have something to do before that.
 pub async fn backstage(test: &str, settings: &str, manifests: &[(&str, &str)]) -> (Vhost, TempDir, HostConfig) {
     let vhost = Broker::shared().await.vhost(test).await;
     let folder = places::folder("stage");

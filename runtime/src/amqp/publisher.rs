@@ -31,7 +31,7 @@ use crate::{
 };
 
 /// The header that a return is known by. It leaves with every publication that can come back.
-const ID_HEADER: &str = "x-wabbit-id";
+const ID_HEADER: &str = "x-wabbit-publication";
 /// How long an exchange that is not there is taken not to be there, so that a handler that insists costs little.
 const ABSENT_FOR: Duration = Duration::from_secs(1);
 
@@ -151,6 +151,9 @@ impl<T> Publisher<T> {
         cx: &mut Context<'_>,
         verdicts: &mut Vec<(Sent<T>, Verdict)>,
     ) -> Poll<Result<(), Trouble>> {
+        if self.confirming.is_empty() {
+            return Poll::Pending;
+        }
         let mut confirms = Vec::new();
         let gone = self.sweep(cx, &mut confirms);
         if !confirms.is_empty() {

@@ -4,20 +4,22 @@
 //! without a verdict. So no lock is held anywhere on the way, nothing of an epoch outlives it, and the order in which
 //! frames leave is the order in which this code decides. Only handlers run beside it.
 
+mod carry_out;
+
 use std::{
     future::poll_fn,
     panic::AssertUnwindSafe,
-    pin::Pin,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, Waker},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
 use futures_util::FutureExt as _;
 use tokio::{
     sync::{AcquireError, OwnedSemaphorePermit},
     task::JoinSet,
-    time::{MissedTickBehavior, interval, sleep, sleep_until},
+    time::{MissedTickBehavior, interval, sleep},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -28,23 +30,17 @@ use super::{
 use crate::{
     amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
     delivery::Delivery,
-    outcome::{Checked, Failure, FailureKind, Outcome},
+    outcome::{Failure, FailureKind, Outcome},
     route::{Route, route},
-    settle::{
-        Action, Facts, Progress, PutBack, Verdict, Window,
-        copy::{Origin, dead_letter},
-    },
-    telemetry::Settled,
+    settle::{Facts, Progress, Verdict, Window},
 };
 
+/// Deliveries that are taken in one go before everything else is looked at again.
+const BATCH_MAX: usize = 64;
+/// A handler that usually takes less is run by the consuming task itself.
+const QUICK: Duration = Duration::from_micros(50);
 /// How long an ack may wait for others to leave with.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(2);
-/// How many acks leave at once, where the prefetch allows that many.
-const ACK_BATCH_MAX: usize = 100;
-/// The pause before a delivery goes back on its queue, where the handler named none.
-const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
-/// The longest such pause: the broker ends a channel whose deliveries stay unsettled for 30 minutes.
-const PUT_BACK_PAUSE_MAX: Duration = Duration::from_secs(10 * 60);
 /// How often overdue confirms are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
@@ -116,6 +112,8 @@ struct Run {
     tasks: JoinSet<Done>,
     /// Handlers at work.
     handling: usize,
+    /// What a handler takes, averaged over the last ones.
+    usual_time: Duration,
     /// A delivery that has no slot to run in yet, and the place in line for one.
     waiting: Option<(Key, Slot)>,
     /// When acks that wait must leave.
@@ -142,7 +140,7 @@ struct InHand {
 }
 
 enum Done {
-    Handled(Key, Result<Outcome, Failure>),
+    Handled(Key, Duration, Result<Outcome, Failure>),
     Paused(Key),
 }
 
@@ -178,6 +176,7 @@ impl Run {
             verdicts: Vec::new(),
             tasks: JoinSet::new(),
             handling: 0,
+            usual_time: Duration::ZERO,
             waiting: None,
             flush_at: None,
             turn: 0,
@@ -188,31 +187,38 @@ impl Run {
     async fn until(&mut self, stop: &CancellationToken) -> Result<(), Trouble> {
         let mut tick = interval(TICK);
         tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        // Made once, for each registers itself with a lock; the alarm is moved instead.
+        let mut stopped = pin!(stop.cancelled());
+        let mut alarm = pin!(sleep(ACK_DELAY_MAX));
+        let mut alarm_at = None;
         let mut draining = false;
         while !(draining && self.is_done()) {
-            let taking =
-                !draining && self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency;
-            let flush_at = self.flush_at;
+            if self.flush_at != alarm_at {
+                alarm_at = self.flush_at;
+                alarm.as_mut().reset(alarm_at.unwrap_or_else(Instant::now).into());
+            }
+            let room = self.has_room() && !draining;
             let event = {
                 let Self { tasks, queues, publisher, verdicts, waiting, turn, .. } = self;
+                // What gives room comes before what takes it, and nothing that is always ready before what has a time.
                 tokio::select! {
                     biased;
-                    () = stop.cancelled(), if !draining => Event::Stop,
+                    () = &mut stopped, if !draining => Event::Stop,
                     Some(done) = tasks.join_next(), if !tasks.is_empty() => match done {
                         Ok(done) => Event::Done(done),
                         Err(error) => return Err(Trouble::new(Reason::Other, format!("a task ended early: {error}"))),
                     },
                     result = poll_fn(|cx| publisher.poll_verdicts(cx, verdicts)) => Event::Verdicts(result),
+                    () = &mut alarm, if alarm_at.is_some() => Event::Flush,
+                    _ = tick.tick() => Event::Tick,
                     permit = slot(waiting), if waiting.is_some() => match permit {
                         Ok(permit) => Event::Slot(permit),
                         Err(_) => return Err(Trouble::new(Reason::Other, "the host is stopping")),
                     },
-                    received = poll_fn(|cx| poll_queues(queues, turn, taking, cx)) => {
+                    received = poll_fn(|cx| poll_queues(queues, turn, room, cx)) => {
                         let (queue, received) = received?;
                         Event::Received(queue, received)
                     }
-                    () = sleep_until(flush_at.unwrap_or_else(Instant::now).into()), if flush_at.is_some() => Event::Flush,
-                    _ = tick.tick() => Event::Tick,
                 }
             };
             match event {
@@ -237,18 +243,25 @@ impl Run {
                 Event::Verdicts(result) => self.verdicts(result).await?,
                 Event::Slot(permit) => {
                     if let Some((key, _)) = self.waiting.take() {
-                        self.handle(key, permit);
+                        self.handle(key, permit).await?;
                     }
                 }
                 Event::Received(queue, received) => {
                     self.received(queue, received).await?;
                     self.receive_more().await?;
+                    // lapin's streams know nothing of tokio's budget: others on this thread get their turn here.
+                    tokio::task::consume_budget().await;
                 }
                 Event::Flush => self.flush(),
                 Event::Tick => self.overdue().await?,
             }
         }
         Ok(())
+    }
+
+    /// Whether one more delivery may be taken.
+    fn has_room(&self) -> bool {
+        self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency
     }
 
     /// Whether nothing is in hand that could still be finished. What waits for the end of a pause could not.
@@ -268,7 +281,10 @@ impl Run {
     /// Takes what has arrived already, without going to sleep in between. Whoever polls with the task's own waker next
     /// is woken for the rest.
     async fn receive_more(&mut self) -> Result<(), Trouble> {
-        while self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency {
+        for _ in 0..BATCH_MAX {
+            if !self.has_room() {
+                break;
+            }
             let Poll::Ready(received) = self.received_already() else { break };
             let (queue, received) = received?;
             self.received(queue, received).await?;
@@ -300,22 +316,25 @@ impl Run {
             Route::Refused(failure) => self.handled(key, Err(failure)).await,
             Route::Handler => {
                 match Arc::clone(&self.shared.slots).try_acquire_owned() {
-                    Ok(permit) => self.handle(key, permit),
-                    // One place in line for each worker, and the line moves in order: fair, however many wait behind it.
-                    Err(_) => self.waiting = Some((key, Box::pin(Arc::clone(&self.shared.slots).acquire_owned()))),
+                    Ok(permit) => self.handle(key, permit).await,
+                    Err(_) => {
+                        // One place in line for each worker, and the line moves in order: fair, however many deliveries
+                        // wait behind it.
+                        self.waiting = Some((key, Box::pin(Arc::clone(&self.shared.slots).acquire_owned())));
+                        Ok(())
+                    }
                 }
-                Ok(())
             }
         }
     }
 
-    /// Starts the handler.
-    fn handle(&mut self, key: Key, permit: OwnedSemaphorePermit) {
-        let Some(in_hand) = self.in_hand(key) else { return };
+    /// Runs the handler. One that is quick is run right here, as far as it goes without waiting: handing it to another
+    /// thread and back would take longer than it does itself. All others run beside this task.
+    async fn handle(&mut self, key: Key, permit: OwnedSemaphorePermit) -> Result<(), Trouble> {
+        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
         let (delivery, version) = (Arc::clone(&in_hand.delivery), Arc::clone(&in_hand.version));
         let worker = Arc::clone(&self.worker);
-        self.handling += 1;
-        self.tasks.spawn(async move {
+        let mut call = Box::pin(async move {
             let start = Instant::now();
             let handling = version.plugin.handle(&delivery, &version.limits, &worker.log);
             // The host's own mistake must cost this delivery only, and must not lose sight of it.
@@ -324,15 +343,26 @@ impl Run {
                 .await
                 .unwrap_or_else(|_| Err(Failure::new(FailureKind::Host, "the host panicked while the handler ran")));
             drop(permit);
-            worker.metrics.handling.observe(start.elapsed().as_secs_f64());
-            Done::Handled(key, result)
+            let took = start.elapsed();
+            worker.metrics.handling.observe(took.as_secs_f64());
+            Done::Handled(key, took, result)
         });
+        self.handling += 1;
+        if self.usual_time < QUICK {
+            let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx)));
+            if let Poll::Ready(done) = first.await {
+                return self.done(done).await;
+            }
+        }
+        self.tasks.spawn(call);
+        Ok(())
     }
 
     async fn done(&mut self, done: Done) -> Result<(), Trouble> {
         match done {
-            Done::Handled(key, result) => {
+            Done::Handled(key, took, result) => {
                 self.handling -= 1;
+                self.usual_time = (self.usual_time * 15 + took) / 16;
                 self.handled(key, result).await
             }
             Done::Paused(key) => {
@@ -374,161 +404,6 @@ impl Run {
                     (key, in_hand.progress.copied(verdict))
                 }
             };
-            self.act(key, action).await?;
-        }
-        Ok(())
-    }
-
-    /// Carries out what was decided, and what that leads to.
-    async fn act(&mut self, key: Key, mut action: Action) -> Result<(), Trouble> {
-        loop {
-            action = match action {
-                Action::Wait => return Ok(()),
-                Action::Publish(checked) => self.publish(key, checked).await,
-                Action::DeadLetter(failure) => {
-                    self.dead_letter(key, &failure);
-                    return Ok(());
-                }
-                Action::Ack => {
-                    self.ack(key);
-                    return Ok(());
-                }
-                Action::Requeue => {
-                    self.worker.metrics.settle(Settled::Requeued);
-                    self.requeue(key);
-                    return Ok(());
-                }
-                Action::PutBack(why) => {
-                    self.put_back(key, why);
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Sends the publications of one outcome: all of them, or none where an exchange is missing.
-    async fn publish(&mut self, key: Key, checked: Vec<Checked>) -> Action {
-        for checked in &checked {
-            if let Err(trouble) = self.publisher.probe(&checked.publication.exchange).await {
-                let Some(in_hand) = self.in_hand(key) else { return Action::Wait };
-                return match trouble.reason {
-                    Reason::NotFound => {
-                        in_hand.progress.refused(Failure::new(FailureKind::PublicationRefused, trouble.message))
-                    }
-                    _ => in_hand.progress.overdue(),
-                };
-            }
-        }
-        self.worker.metrics.publications.inc_by(checked.len() as u64);
-        for checked in checked {
-            self.publisher.send(checked, Role::Publication(key));
-        }
-        if let Some(in_hand) = self.in_hand(key) {
-            in_hand.publishing = Some(Instant::now());
-        }
-        Action::Wait
-    }
-
-    fn dead_letter(&mut self, key: Key, failure: &Failure) {
-        let worker = Arc::clone(&self.worker);
-        worker.metrics.fail(failure.kind, &failure.error);
-        let Some(queue) = self.queues.get_mut(key.queue) else { return };
-        let Some(in_hand) = queue.unsettled.get_mut(key.tag) else { return };
-        let origin = Origin { worker: &worker.name, plugin: &in_hand.version.digest, at: SystemTime::now() };
-        let publication = dead_letter(&in_hand.delivery, failure, origin, &queue.declared.dead_letter);
-        in_hand.failed = Some(failure.kind);
-        in_hand.publishing = Some(Instant::now());
-        let copy = Checked { publication, mandatory: true, charged: true, reply: false };
-        self.publisher.send(copy, Role::DeadLetter(key));
-    }
-
-    fn ack(&mut self, key: Key) {
-        let Some(queue) = self.queues.get_mut(key.queue) else { return };
-        let Some(in_hand) = queue.unsettled.ack(key.tag) else { return };
-        self.worker.metrics.in_flight.dec();
-        self.worker.metrics.settle(if in_hand.failed.is_some() { Settled::DeadLettered } else { Settled::Acked });
-        let batch = usize::from(self.worker.manifest.consume.prefetch / 4).clamp(1, ACK_BATCH_MAX);
-        if queue.unsettled.unsent() >= batch
-            && let Some(up_to) = queue.unsettled.take_cumulative()
-        {
-            queue.consumer.ack(up_to, true);
-        }
-        if queue.unsettled.unsent() > 0 {
-            self.flush_at.get_or_insert_with(|| Instant::now() + ACK_DELAY_MAX);
-        }
-    }
-
-    /// Sends every ack that waits.
-    fn flush(&mut self) {
-        self.flush_at = None;
-        for queue in &mut self.queues {
-            let acks = queue.unsettled.take_all();
-            if let Some(up_to) = acks.up_to {
-                queue.consumer.ack(up_to, true);
-            }
-            for tag in acks.single {
-                queue.consumer.ack(tag, false);
-            }
-        }
-    }
-
-    fn requeue(&mut self, key: Key) {
-        let Some(queue) = self.queues.get_mut(key.queue) else { return };
-        if queue.unsettled.release_for_nack(key.tag).is_some() {
-            self.worker.metrics.in_flight.dec();
-            queue.consumer.requeue(key.tag);
-        }
-    }
-
-    /// Gives a delivery back after a pause, during which it counts against the prefetch: that is the pace.
-    fn put_back(&mut self, key: Key, why: PutBack) {
-        let worker = &self.worker;
-        let pause = match &why {
-            PutBack::Retry(after) => {
-                worker.metrics.settle(Settled::Retried);
-                after.unwrap_or(PUT_BACK_PAUSE).min(PUT_BACK_PAUSE_MAX)
-            }
-            PutBack::BrokerTrouble | PutBack::NoDeadLetter(_) => {
-                worker.metrics.settle(Settled::PutBack);
-                PUT_BACK_PAUSE
-            }
-        };
-        let declare_again = match (&why, self.queues.get(key.queue)) {
-            (PutBack::NoDeadLetter(verdict), Some(queue)) => {
-                tracing::warn!(worker = %worker.name, queue = %queue.declared.dead_letter, ?verdict, "no dead letter");
-                Some((Arc::clone(&self.session), queue.declared.clone()))
-            }
-            _ => None,
-        };
-        let worker = Arc::clone(worker);
-        self.tasks.spawn(async move {
-            if let Some((session, queue)) = declare_again
-                && worker.manifest.declare == crate::manifest::Declare::Create
-                && let Err(trouble) = amqp::declare_dead_letter(&session, &queue).await
-            {
-                tracing::error!(worker = %worker.name, queue = %queue.dead_letter, "no dead-letter queue: {trouble}");
-            }
-            sleep(pause).await;
-            Done::Paused(key)
-        });
-    }
-
-    /// Gives up on confirms that do not come.
-    async fn overdue(&mut self) -> Result<(), Trouble> {
-        let limit = self.shared.publish_timeout;
-        let mut overdue = Vec::new();
-        for (index, queue) in self.queues.iter_mut().enumerate() {
-            for (tag, in_hand) in queue.unsettled.iter_mut() {
-                if in_hand.publishing.is_some_and(|since| since.elapsed() > limit) {
-                    in_hand.publishing = None;
-                    overdue.push((Key { queue: index, tag }, in_hand.progress.overdue()));
-                }
-            }
-        }
-        if !overdue.is_empty() {
-            tracing::warn!(worker = %self.worker.name, deliveries = overdue.len(), "confirms are overdue");
-        }
-        for (key, action) in overdue {
             self.act(key, action).await?;
         }
         Ok(())

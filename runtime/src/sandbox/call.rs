@@ -1,6 +1,7 @@
 //! One delivery through one plugin: a fresh instance, called once, within its limits.
 
 use std::{
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -11,7 +12,7 @@ use wasmtime_wasi::I32Exit;
 use super::{
     Plugin, contract,
     host::Host,
-    log::{GuestLog, LogSink},
+    log::LogSink,
 };
 use crate::{
     delivery::Delivery,
@@ -42,9 +43,7 @@ impl Plugin {
         log: &Arc<LogSink>,
     ) -> Result<Outcome, Failure> {
         let deadline = Instant::now() + limits.time;
-        let guest_log = GuestLog::new(Arc::clone(log));
-        let host = Host::new(Arc::clone(log), &guest_log, limits.memory, deadline);
-        let mut store = Store::new(self.pre.engine(), host);
+        let mut store = Store::new(self.pre.engine(), Host::new(Arc::clone(log), limits.memory, deadline));
         store.limiter(|host| &mut host.memory);
         store.set_hostcall_fuel(limits.output);
         store.set_epoch_deadline(1);
@@ -54,15 +53,17 @@ impl Plugin {
             Ok(if Instant::now() >= deadline { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
         });
 
-        let call = async {
-            let worker = self.pre.instantiate_async(&mut store).await?;
-            contract::lower(delivery, async |delivery| {
-                worker.wabbit_worker_handler().call_handle(&mut store, delivery).await
-            })
-            .await
+        let answer = {
+            let call = pin!(async {
+                let worker = self.pre.instantiate_async(&mut store).await?;
+                contract::lower(delivery, async |delivery| {
+                    worker.wabbit_worker_handler().call_handle(&mut store, delivery).await
+                })
+                .await
+            });
+            tokio::time::timeout_at(deadline.into(), call).await
         };
-        let answer = tokio::time::timeout_at(deadline.into(), call).await;
-        let tail = guest_log.finish();
+        let tail = store.data().finish_log();
         match answer {
             Ok(Ok(answer)) => contract::lift(answer, limits.publications),
             Ok(Err(error)) => Err(explain(&error, store.data().memory.exceeded, limits, &tail)),

@@ -9,29 +9,48 @@ use super::log::{GuestLog, LogSink};
 
 /// The state of one store.
 pub(super) struct Host {
-    wasi: WasiCtx,
-    table: ResourceTable,
+    /// Made when it is asked for first: most handlers that only compute never do.
+    wasi: Option<Box<Wasi>>,
     pub(super) memory: MemoryLimit,
     pub(super) worker: Arc<LogSink>,
     pub(super) deadline: Instant,
 }
 
+struct Wasi {
+    ctx: WasiCtx,
+    table: ResourceTable,
+    log: GuestLog,
+}
+
 impl Host {
+    pub(super) fn new(worker: Arc<LogSink>, memory: usize, deadline: Instant) -> Self {
+        Self { wasi: None, memory: MemoryLimit::new(memory), worker, deadline }
+    }
+
+    /// Writes out what the guest left of a line, and returns the end of what it wrote.
+    pub(super) fn finish_log(&self) -> String {
+        self.wasi.as_ref().map(|wasi| wasi.log.finish()).unwrap_or_default()
+    }
+}
+
+impl Wasi {
     /// An empty WASI: no folders, no sockets, no environment, no arguments; both outputs are the log.
-    pub(super) fn new(worker: Arc<LogSink>, log: &GuestLog, memory: usize, deadline: Instant) -> Self {
-        let wasi = WasiCtx::builder()
+    fn new(worker: &Arc<LogSink>) -> Box<Self> {
+        let log = GuestLog::new(Arc::clone(worker));
+        let ctx = WasiCtx::builder()
             .stdout(log.stream("stdout"))
             .stderr(log.stream("stderr"))
             .allow_tcp(false)
             .allow_udp(false)
             .build();
-        Self { wasi, table: ResourceTable::new(), memory: MemoryLimit::new(memory), worker, deadline }
+        Box::new(Self { ctx, table: ResourceTable::new(), log })
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        WasiCtxView { ctx: &mut self.wasi, table: &mut self.table }
+        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(&self.worker));
+        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
     }
 }
 
