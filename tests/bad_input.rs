@@ -14,7 +14,7 @@ use crate::harness::broker::Broker;
 use crate::harness::host::{self, Host, HostConfig};
 use crate::harness::process::{self, Output};
 use crate::harness::{DEADLINE, places};
-use crate::outcomes::{guest, row, stage};
+use crate::outcomes::{guest, row};
 
 const CONTRACT: &str = "wabbit:worker/handler@0.1.0";
 
@@ -298,21 +298,6 @@ async fn a_broker_that_comes_later_is_found() {
     let peer = Peer::connect(&vhost.url).await;
     peer.publish("", "good", b"x", persistent()).await;
     peer.wait_for_count("good", 0, DEADLINE).await;
-}
-
-/// A body above the host's limit never gets to the handler.
-#[tokio::test]
-async fn a_delivery_that_is_too_large_is_dead_lettered_unseen() {
-    let worker = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n";
-    let stage = stage("large", "[limits]\nbody = \"4KiB\"\n", &[("probe", worker)]).await;
-    for length in [4096, 4097] {
-        stage.send(&length.to_string(), &"x".repeat(length)).await;
-    }
-    let letter = stage.take("work.dead", 1).await.remove(0);
-    assert_eq!(letter.body.len(), 4097);
-    assert_eq!(letter.text_header("x-wabbit-reason").as_deref(), Some("body-too-large"));
-    stage.wait_for_settled("probe", "acked", 1).await;
-    assert_eq!(stage.metric("wabbit_handling_seconds_count", "worker=\"probe\"").await, 1);
 }
 
 #[tokio::test]

@@ -13,11 +13,13 @@ mod harness;
 
 mod bad_input;
 mod broker_fixture;
+mod docs;
 mod headers;
 mod invariants;
 mod orders;
 mod outcomes;
 mod publications;
+mod readme;
 mod recovery;
 mod sandbox;
 mod topology;

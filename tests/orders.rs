@@ -128,7 +128,7 @@ async fn a_malformed_order_is_dead_lettered_with_what_is_wrong() {
     let host = orders(&vhost.url).await;
     let peer = Peer::connect(&vhost.url).await;
     let cases: [(&str, &[u8], &str); 6] = [
-        ("notify", b"{\"user_email\": \"ada@example.com\"", "EOF while parsing an object at line 1 column 31"),
+        ("notify", b"{\"user_email\": \"ada@example.com\"", "EOF while parsing an object at line 1 column 32"),
         ("notify", b"{\"email\": 1}", "missing field `user_email`"),
         ("notify", b"", "EOF while parsing a value"),
         ("notify", b"\xff\xfe", "expected value at line 1 column 1"),

@@ -174,6 +174,21 @@ async fn every_failure_is_dead_lettered_with_its_reason() {
     }
 }
 
+/// A body above the host's limit never gets to the handler.
+#[tokio::test]
+async fn a_delivery_that_is_too_large_is_dead_lettered_unseen() {
+    let worker = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n";
+    let stage = stage("large", "[limits]\nbody = \"4KiB\"\n", &[("probe", worker)]).await;
+    for length in [4096, 4097] {
+        stage.send(&length.to_string(), &"x".repeat(length)).await;
+    }
+    let letter = stage.take("work.dead", 1).await.remove(0);
+    assert_eq!(letter.body.len(), 4097);
+    assert_eq!(letter.text_header("x-wabbit-reason").as_deref(), Some("body-too-large"));
+    stage.wait_for_settled("probe", "acked", 1).await;
+    assert_eq!(stage.metric("wabbit_handling_seconds_count", "worker=\"probe\"").await, 1);
+}
+
 #[tokio::test]
 async fn publications_leave_in_their_order() {
     let stage = stage("in-order", "", &[("probe", WORKER)]).await;

@@ -87,7 +87,8 @@ async fn a_bad_cache_entry_is_compiled_again() {
     let folder = places::folder("cache");
     let cache = folder.path().join("compiled");
     let mut host = Host::ready(small(&vhost.url, &cache, &queue)).await;
-    let damages: [(&str, fn(&mut Vec<u8>)); 4] = [
+    type Damage = fn(&mut Vec<u8>);
+    let damages: [(&str, Damage); 4] = [
         ("truncated", |bytes| bytes.truncate(bytes.len() / 2)),
         ("empty", Vec::clear),
         ("one bit", |bytes| {
@@ -336,5 +337,6 @@ async fn memory_within_the_limit_is_there_each_time() {
     let status = fs::read_to_string(format!("/proc/{}/status", stage.host.id())).unwrap();
     let resident = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
     let resident: usize = resident.trim().trim_end_matches(" kB").parse().unwrap();
-    assert!(resident < 600 << 10, "{resident} KiB are resident");
+    // The pool keeps some of each slot and gives the rest back in batches; all that was used is three times as much.
+    assert!(resident < 1 << 20, "{resident} KiB are resident");
 }

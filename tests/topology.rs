@@ -10,7 +10,7 @@ use serde_json::json;
 use crate::harness::amqp::{Peer, Published, persistent};
 use crate::harness::host::Host;
 use crate::harness::{DEADLINE, wait_until};
-use crate::outcomes::{Stage, backstage, row, stage};
+use crate::outcomes::{Stage, backstage, curtain, row, stage};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
@@ -75,7 +75,8 @@ bind = [
     let header = |name: &str, value: AMQPValue| (name.to_owned(), value);
     let (pdf, two) = (header("format", text("pdf")), header("pages", AMQPValue::LongInt(2)));
     let both = vec![pdf.clone(), two.clone()];
-    let cases: &[(&str, &str, Vec<(String, AMQPValue)>, bool)] = &[
+    type Headers = Vec<(String, AMQPValue)>;
+    let cases: &[(&str, &str, Headers, bool)] = &[
         ("direct", "new", vec![], true),
         ("direct", "old", vec![], true),
         ("direct", "newer", vec![], false),
@@ -168,7 +169,7 @@ publish = ["/@out"]
         ("plain", DURABLE, table(&[])),
         ("bounded", DURABLE, table(&bounded)),
         ("fleeting", fleeting, table(&[])),
-        ("replicated", DURABLE, table(&[quorum.clone()])),
+        ("replicated", DURABLE, table(std::slice::from_ref(&quorum))),
         ("kept", DURABLE, table(&[("x-max-priority", AMQPValue::LongInt(5))])),
         ("plain.dead", DURABLE, table(&[])),
         ("exclusive.dead", DURABLE, table(&[])),
@@ -234,7 +235,7 @@ async fn dead_letters_go_where_the_manifest_says() {
     let peer = Peer::connect(&vhost.url).await;
     let arguments = table(&[("x-max-length", AMQPValue::LongInt(1000)), ("x-max-priority", AMQPValue::LongInt(3))]);
     peer.queue(&vhost.unique("lost"), QueueDeclareOptions { durable: false, ..DURABLE }, arguments).await;
-    let stage = crate::outcomes::curtain(vhost, folder, config).await;
+    let stage = curtain(vhost, folder, config).await;
     for queue in ["one", "two"] {
         stage.peer.publish("", &stage.vhost.unique(queue), br#"{"do":"error"}"#, persistent()).await;
     }
@@ -259,6 +260,7 @@ async fn dead_letters_go_where_the_manifest_says() {
 
 /// Waits until this worker alone is stopped, for a reason with all of these in it.
 async fn expect_failed(host: &Host, reason: &[&str]) {
+    host.wait_for_log("admin address").await;
     wait_until(DEADLINE, format!("a reason with {reason:?}"), async || {
         let late = row(host, "late").await;
         let told = late["reason"].as_str().unwrap_or_default();
@@ -286,6 +288,8 @@ async fn expect_failed(host: &Host, reason: &[&str]) {
 
 const OTHER: (&str, &str) = ("other", "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@other\"\n");
 
+/// All that a manifest with `declare = "verify"` names is there but one thing, which keeps that worker from starting until
+/// somebody makes it.
 #[tokio::test]
 async fn what_is_only_verified_is_waited_for() {
     let late = r#"
@@ -298,22 +302,36 @@ type = "topic"
 name = "@late"
 bind = [{ exchange = "@bound", routing-key = "k" }]
 "#;
-    let (vhost, _folder, config) = backstage("verify", "", &[OTHER, ("late", late)]).await;
-    let peer = Peer::connect(&vhost.url).await;
-    let name = |name: &str| vhost.unique(name);
-    let mut host = Host::start(config);
-    expect_failed(&host, &["NOT_FOUND", &name("declared")]).await;
-    peer.exchange(&name("declared"), ExchangeKind::Topic, true).await;
-    expect_failed(&host, &["NOT_FOUND", &format!("queue `{}`", name("late"))]).await;
-    peer.durable_queue(&name("late")).await;
-    // The broker cannot be asked for a binding, only for its exchange.
-    expect_failed(&host, &["NOT_FOUND", &name("bound")]).await;
-    assert_eq!(peer.try_count(&name("late.dead")).await, None, "verifying creates nothing");
-    peer.exchange(&name("bound"), ExchangeKind::Direct, true).await;
-    peer.durable_queue(&name("late.dead")).await;
-    host.wait_until_ready().await;
-    peer.publish("", &name("late"), br#"{"do":"error"}"#, persistent()).await;
-    peer.take(&name("late.dead"), DEADLINE).await;
+    let check = async |missing: &str, kind: &str| {
+        let (vhost, _folder, config) = backstage(&format!("verify-{missing}"), "", &[OTHER, ("late", late)]).await;
+        let peer = Peer::connect(&vhost.url).await;
+        let make = async |name: &str| match name {
+            "declared" => peer.exchange(&vhost.unique(name), ExchangeKind::Topic, true).await,
+            "bound" => peer.exchange(&vhost.unique(name), ExchangeKind::Direct, true).await,
+            _ => peer.durable_queue(&vhost.unique(name)).await,
+        };
+        for name in ["declared", "bound", "late", "late.dead"] {
+            if name != missing {
+                make(name).await;
+            }
+        }
+        let mut host = Host::start(config);
+        expect_failed(&host, &["NOT_FOUND", &format!("{kind} `{}`", vhost.unique(missing))]).await;
+        if kind == "queue" {
+            assert_eq!(peer.try_count(&vhost.unique(missing)).await, None, "verifying creates nothing");
+        }
+        make(missing).await;
+        host.wait_until_ready().await;
+        peer.publish("", &vhost.unique("late"), br#"{"do":"error"}"#, persistent()).await;
+        peer.take(&vhost.unique("late.dead"), DEADLINE).await;
+    };
+    // Side by side, since each waits for the worker's next try.
+    tokio::join!(
+        check("declared", "exchange"),
+        check("bound", "exchange"),
+        check("late", "queue"),
+        check("late.dead", "queue"),
+    );
 }
 
 #[tokio::test]
@@ -366,7 +384,7 @@ async fn what_differs_is_named() {
         ("quorum", worker(&format!("{queue}quorum = true\n")), DURABLE, &["'x-queue-type'", "queue"]),
         ("type", worker(&format!("{exchange}{queue}")), DURABLE, &["'type'", "exchange"]),
     ];
-    for (case, manifest, options, differs) in cases {
+    let check = async |(case, manifest, options, differs): (&str, String, QueueDeclareOptions, &[&str])| {
         let (vhost, _folder, config) = backstage(&format!("differs-{case}"), "", &[OTHER, ("late", &manifest)]).await;
         let peer = Peer::connect(&vhost.url).await;
         let (late, taken) = (vhost.unique("late"), vhost.unique("taken"));
@@ -379,7 +397,8 @@ async fn what_differs_is_named() {
         peer.delete_queue(&late).await;
         peer.channel().exchange_delete(taken.as_str().into(), Default::default()).await.unwrap();
         host.wait_until_ready().await;
-    }
+    };
+    futures_util::future::join_all(cases.map(check)).await;
 }
 
 /// Bindings that somebody else made are left as they are, and a restart finds everything in place.

@@ -1,0 +1,81 @@
+//! The README, followed to the letter: a newcomer's first handler, from a fresh clone to a greeting in its queue.
+
+use std::fs::{self, File};
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use crate::docs::pages::{Reader, blocks_below};
+use crate::harness::{host, places};
+
+const PAGE: &str = "README.md";
+
+fn page() -> String {
+    fs::read_to_string(places::root().join(PAGE)).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_is_written_in_five_minutes() {
+    let folder = places::folder("readme");
+    // Says so where the host is older than its sources; else `make build` would find that out in the copy.
+    host::run(folder.path(), &["--version"]).await.success();
+    let clone = folder.path().join("wabbit");
+    copy_sources(&places::root(), &clone);
+    share_builds(&clone);
+
+    let (broker, admin) = (places::ports().to_string(), places::ports().to_string());
+    let mut reader = Reader::new(&clone)
+        // What cargo sets for the tests is nothing that a newcomer has.
+        .without("CARGO_PKG_")
+        .without("CARGO_MANIFEST_")
+        .without("CARGO_TARGET_")
+        .without("CARGO_BIN_")
+        .environment("CARGO_NET_OFFLINE", "true")
+        .environment("XDG_CACHE_HOME", places::temporary().join("cache").to_str().unwrap())
+        .environment("WABBIT_AMQP_URL", &format!("amqp://guest:guest@127.0.0.1:{broker}/%2f"))
+        .environment("WABBIT_ADMIN", &format!("127.0.0.1:{admin}"))
+        .replace("5672", &broker)
+        .replace("9290", &admin);
+    reader.follow(PAGE, &blocks_below(&page(), "## Write your own handler in five minutes")).await;
+}
+
+#[test]
+fn two_commands_show_it_all() {
+    let blocks = blocks_below(&page(), "## Try it");
+    let [block] = &*blocks else { panic!("one block of commands: {blocks:?}") };
+    assert_eq!(block.text, "make demo\nmake test\n");
+    let makefile = fs::read_to_string(places::root().join("Makefile")).unwrap();
+    for target in ["demo:", "test:"] {
+        assert!(makefile.lines().any(|line| line.starts_with(target) && line.contains("## ")), "no `{target}`");
+    }
+}
+
+/// Copies what a clone has. Times of change are kept, so that cargo takes what was built from the originals.
+fn copy_sources(from: &Path, to: &Path) {
+    fs::create_dir_all(to).unwrap();
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (source, copy) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type().unwrap();
+        if kind.is_dir() {
+            if !matches!(entry.file_name().to_str(), Some("target" | ".git" | "node_modules" | "__pycache__")) {
+                copy_sources(&source, &copy);
+            }
+        } else if kind.is_file() && source.extension().is_none_or(|extension| extension != "wasm") {
+            fs::copy(&source, &copy).unwrap();
+            let modified = entry.metadata().unwrap().modified().unwrap();
+            File::options().write(true).open(&copy).unwrap().set_modified(modified).unwrap();
+        }
+    }
+}
+
+/// Links what was built already, so that nothing heavy is built again.
+fn share_builds(clone: &Path) {
+    let target = places::root().canonicalize().unwrap().join("target");
+    fs::create_dir(clone.join("target")).unwrap();
+    for name in ["plugins", "python"] {
+        if target.join(name).exists() {
+            symlink(target.join(name), clone.join("target").join(name)).unwrap();
+        }
+    }
+    symlink(places::build(), clone.join("target/debug")).unwrap();
+}
