@@ -32,8 +32,7 @@ use harness::{
 };
 use lapin::message::Delivery;
 use lapin::options::{
-    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions,
-    QueuePurgeOptions,
+    BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, QueuePurgeOptions,
 };
 use lapin::types::FieldTable;
 
@@ -51,7 +50,9 @@ fn main() {
     let arguments: Vec<String> = env::args().collect();
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match arguments.get(1).map(String::as_str) {
-        Some("native") => runtime.block_on(native(&arguments[2], arguments[3] == "relay", arguments[4].parse().unwrap())),
+        Some("native") => {
+            runtime.block_on(native(&arguments[2], arguments[3] == "relay", arguments[4].parse().unwrap()))
+        }
         _ => runtime.block_on(bench()),
     }
     runtime.shutdown_background();
@@ -71,7 +72,10 @@ async fn bench() {
     let broker = Broker::private().await;
     let vhost = broker.vhost("bench").await;
     println!("{messages} messages of {BODY_BYTES} bytes, persistent, durable queue, prefetch {PREFETCH}, {runs} runs");
-    println!("{:<34} {:>12} {:>12} {:>8} {:>14} {:>14}", "", "native msg/s", "wabbit msg/s", "ratio", "native cpu us", "wabbit cpu us");
+    println!(
+        "{:<34} {:>12} {:>12} {:>8} {:>14} {:>14}",
+        "", "native msg/s", "wabbit msg/s", "ratio", "native cpu us", "wabbit cpu us"
+    );
     let mut missed = false;
     for (row, relay) in [("consume, ack", false), ("consume, publish, confirm, ack", true)] {
         let (mut native, mut wabbit) = (Vec::new(), Vec::new());
@@ -266,10 +270,5 @@ async fn native(url: &str, relay: bool, messages: usize) {
     }
     let start = start.unwrap();
     let end = (Instant::now(), done, cpu(std::process::id()));
-    println!(
-        "{} {} {}",
-        (end.0 - start.0).as_micros(),
-        end.1 - start.1,
-        (end.2 - start.2).as_micros()
-    );
+    println!("{} {} {}", (end.0 - start.0).as_micros(), end.1 - start.1, (end.2 - start.2).as_micros());
 }

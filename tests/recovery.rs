@@ -169,7 +169,9 @@ async fn stopping_finishes_what_is_in_hand() {
                     [consume]\nprefetch = 50\nconcurrency = 10\n[grant]\npublish = [\"/out\"]\n";
     let mut host = Host::ready(probe(&vhost.url, manifest)).await;
     let peer = Peer::connect(&vhost.url).await;
-    let body = |n| format!(r#"{{"do":"sleep","ms":200,"then":{{"do":"publish","publications":[{{"to":"/out","body":"{n}"}}]}}}}"#);
+    let body = |n| {
+        format!(r#"{{"do":"sleep","ms":200,"then":{{"do":"publish","publications":[{{"to":"/out","body":"{n}"}}]}}}}"#)
+    };
     peer.publish_all("", "work", (0..200).map(body), persistent()).await;
     wait_until(DEADLINE, "the first outputs", async || match peer.count("out").await {
         0 => Err("none yet".to_owned()),

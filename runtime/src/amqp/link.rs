@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
 use tokio::sync::watch;
@@ -13,6 +13,8 @@ use crate::app::settings;
 
 /// The pause before a second try to connect; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// A session that lasted longer was sound: the next one may follow soon.
+const LASTING: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
 const PAUSE_MAX: Duration = Duration::from_secs(5);
 
@@ -37,7 +39,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
         let cause = match connected {
             Ok(session) => {
                 epoch += 1;
-                pause = PAUSE_FIRST;
+                let since = Instant::now();
                 let session = Arc::new(session);
                 tracing::info!(url = %amqp.url, epoch, "connected");
                 link.send_replace(Link::Up(Arc::clone(&session)));
@@ -48,6 +50,10 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
                         session.watch().await;
                         return;
                     }
+                }
+                // One that is lost at once, again and again, must not be made again at full speed.
+                if since.elapsed() > LASTING {
+                    pause = PAUSE_FIRST;
                 }
                 session.close().await;
                 session.cause().unwrap_or_default()

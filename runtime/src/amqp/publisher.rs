@@ -45,7 +45,25 @@ pub struct Sent<T> {
     /// Whether it answers the delivery's `reply-to`.
     pub reply: bool,
     /// Where it was sent.
-    pub to: String,
+    pub exchange: String,
+    /// With which routing key.
+    pub routing_key: String,
+}
+
+impl<T> Sent<T> {
+    /// Where it was sent, for a person.
+    pub fn to(&self) -> String {
+        format!("exchange `{}` with routing key `{}`", self.exchange, self.routing_key)
+    }
+
+    /// Whether it is the one that the broker closed the channel over, as far as the broker's text tells. It names the
+    /// exchange, and the routing key where that is what the user may not use.
+    fn is_forbidden(&self, trouble: &Trouble) -> bool {
+        let names = |what: &str| trouble.message.contains(&format!("'{what}'"));
+        trouble.reason == Reason::AccessRefused
+            && names(&self.exchange)
+            && (!trouble.message.contains("access to topic") || names(&self.routing_key))
+    }
 }
 
 /// A channel in confirm mode with its publications.
@@ -114,8 +132,8 @@ impl<T> Publisher<T> {
             checked;
         let id = self.next_id;
         self.next_id += 1;
-        let to = format!("exchange `{exchange}` with routing key `{routing_key}`");
-        self.returns.sent(id, Sent { what, charged, reply, to });
+        let sent = Sent { what, charged, reply, exchange: exchange.clone(), routing_key: routing_key.clone() };
+        self.returns.sent(id, sent);
         let mut properties = convert::to_properties(properties);
         if mandatory {
             let mut headers = properties.headers().clone().unwrap_or_default();
@@ -161,6 +179,12 @@ impl<T> Publisher<T> {
         }
         if let Some(trouble) = gone {
             self.returns.lose_all(verdicts);
+            for (sent, verdict) in verdicts.iter_mut() {
+                // A refusal would come again with each delivery, and cost the neighbours' confirms each time.
+                if *verdict == Verdict::Lost && sent.is_forbidden(&trouble) {
+                    *verdict = Verdict::Forbidden;
+                }
+            }
             return Poll::Ready(Err(trouble));
         }
         if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }

@@ -253,7 +253,10 @@ impl Run {
                     tokio::task::consume_budget().await;
                 }
                 Event::Flush => self.flush(),
-                Event::Tick => self.overdue().await?,
+                Event::Tick => {
+                    self.worker.log.report_dropped();
+                    self.overdue().await?;
+                }
             }
         }
         Ok(())
@@ -397,7 +400,7 @@ impl Run {
                         self.worker.metrics.replies_lost.inc();
                     }
                     let Some(in_hand) = self.in_hand(key) else { continue };
-                    (key, in_hand.progress.published(verdict, sent.charged, &sent.to))
+                    (key, in_hand.progress.published(verdict, sent.charged, &sent.to()))
                 }
                 Role::DeadLetter(key) => {
                     let Some(in_hand) = self.in_hand(key) else { continue };

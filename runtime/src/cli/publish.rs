@@ -168,7 +168,7 @@ impl Tally {
             match verdict {
                 Verdict::Confirmed => self.confirmed += 1,
                 Verdict::Returned => self.returned += 1,
-                Verdict::Nacked => self.nacked += 1,
+                Verdict::Nacked | Verdict::Forbidden => self.nacked += 1,
                 Verdict::Lost => self.lost += 1,
             }
         }

@@ -6,7 +6,7 @@
 
 use super::{Failure, FailureKind, Publication, RESERVED_PREFIX};
 use crate::{
-    delivery::{Table, table_encoded_len},
+    delivery::{Table, Value, table_encoded_len},
     manifest::{PublishGrant, Unroutable},
 };
 
@@ -55,14 +55,41 @@ pub fn check(mut publication: Publication, reply_to: Option<&str>, rules: &Rules
         return Err(refused(format!("`user-id` is `{user}`, but the connection's user is `{}`", rules.user)));
     }
     let reply = exchange.is_empty() && reply_to == Some(routing_key.as_str());
-    let unroutable = granted(exchange, routing_key, reply, rules).ok_or_else(|| {
-        refused(format!(
-            "publishing to exchange `{exchange}` with routing key `{routing_key}` is not granted; hint: add \
-             `\"{exchange}/{routing_key}\"` to `[grant] publish`"
-        ))
-    })?;
+    let unroutable = granted(exchange, routing_key, reply, rules).ok_or_else(|| not_granted(exchange, routing_key))?;
+    check_copies(&publication, rules)?;
     let mandatory = !routing_key.starts_with(DIRECT_REPLY_TO);
     Ok(Checked { mandatory, charged: !reply && unroutable == Unroutable::Fail, reply, publication })
+}
+
+/// RabbitMQ also routes a message by every key in these headers, so each needs the grant. It closes the channel for a
+/// list that is none.
+const COPIES: [&str; 2] = ["CC", "BCC"];
+
+fn check_copies(publication: &Publication, rules: &Rules) -> Result<(), Failure> {
+    for (name, value) in publication.properties.headers.iter().filter(|(name, _)| COPIES.contains(&name.as_str())) {
+        let Value::Array(keys) = value else {
+            return Err(refused(format!("header `{name}` must be a list of routing keys")));
+        };
+        for key in keys {
+            let Value::Text(key) = key else {
+                return Err(refused(format!("header `{name}` must be a list of routing keys")));
+            };
+            let key = std::str::from_utf8(key)
+                .map_err(|_| refused(format!("a routing key in header `{name}` is not UTF-8")))?;
+            short("a routing key in `CC` or `BCC`", key)?;
+            if granted(&publication.exchange, key, false, rules).is_none() {
+                return Err(not_granted(&publication.exchange, key));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn not_granted(exchange: &str, routing_key: &str) -> Failure {
+    refused(format!(
+        "publishing to exchange `{exchange}` with routing key `{routing_key}` is not granted; hint: add \
+         `\"{exchange}/{routing_key}\"` to `[grant] publish`"
+    ))
 }
 
 /// Checks that AMQP can carry a publication, whoever sends it: lengths, and no more.
@@ -119,7 +146,6 @@ fn short(name: &str, text: &str) -> Result<(), Failure> {
 
 /// A header's name is a short string, at every depth; so is the encoded size bounded, whatever the shape.
 fn check_header_names(table: &Table) -> Result<(), Failure> {
-    use crate::delivery::Value;
     fn value(v: &Value) -> Result<(), Failure> {
         match v {
             Value::Table(table) => check_header_names(table),
@@ -147,7 +173,7 @@ fn refused(error: String) -> Failure {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::delivery::{Properties, Value};
+    use crate::delivery::Properties;
 
     fn rules() -> Rules {
         let to = |exchange: &str, pattern: &str, unroutable| PublishGrant::To {
@@ -211,6 +237,22 @@ mod tests {
                 vec![("t".into(), Value::Array(vec![Value::Table(vec![("n".repeat(256), Value::Void)])]))]
         };
         assert_eq!(error(nested).0, FailureKind::PublicationRefused);
+    }
+
+    #[test]
+    fn copies_need_the_grant() {
+        let verdict = |name: &str, value: Value| {
+            let mut p = publication("mail", "order.x");
+            p.properties.headers = vec![(name.into(), value)];
+            check(p, None, &rules()).map(|_| ()).map_err(|failure| failure.error)
+        };
+        let keys = |keys: &[&str]| Value::Array(keys.iter().map(|key| Value::text(*key)).collect());
+        assert_eq!(verdict("CC", keys(&["order.y", "order.z"])), Ok(()));
+        assert!(verdict("BCC", keys(&["order.y", "secret"])).unwrap_err().contains("`secret` is not granted"));
+        assert!(verdict("CC", Value::text("order.y")).unwrap_err().contains("`CC`"));
+        assert!(verdict("CC", Value::Array(vec![Value::I32(1)])).unwrap_err().contains("`CC`"));
+        // Only these spellings mean anything to the broker.
+        assert_eq!(verdict("cc", Value::Void), Ok(()));
     }
 
     #[test]

@@ -9,11 +9,7 @@ use std::{
 use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use super::{
-    Plugin, contract,
-    host::Host,
-    log::LogSink,
-};
+use super::{Plugin, contract, host::Host, log::LogSink};
 use crate::{
     delivery::Delivery,
     outcome::{Failure, FailureKind, Outcome},

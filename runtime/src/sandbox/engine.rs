@@ -27,9 +27,11 @@ const MEMORIES_PER_COMPONENT: u32 = 4;
 const TABLES_PER_COMPONENT: u32 = 16;
 const TABLE_ELEMENTS_MAX: usize = 64 * 1024;
 const COMPONENT_CONTEXT_BYTES: usize = 2 * 1024 * 1024;
-/// How much of a slot stays resident between two uses. With the kernel's page map (Linux 6.7) only the pages that were
-/// written are reset, so a large figure costs nothing; without it this much would be zeroed each time.
+/// How much of a memory stays resident between two uses, at most. With the kernel's page map (Linux 6.7) only the pages
+/// that were written are reset, so a large figure costs no time; without it this much would be zeroed each time.
 const MEMORY_KEEP_BYTES: usize = 16 * 1024 * 1024;
+/// What all memories together may keep: each has its share.
+const MEMORY_KEEP_TOTAL_BYTES: usize = 1024 * 1024 * 1024;
 const TABLE_KEEP_BYTES: usize = 128 * 1024;
 const STACK_KEEP_BYTES: usize = 64 * 1024;
 const DECOMMIT_BATCH: usize = 32;
@@ -114,7 +116,7 @@ fn config(limits: &HostLimits) -> anyhow::Result<Config> {
         .async_stack_keep_resident(STACK_KEEP_BYTES)
         .pagemap_scan(Enabled::Auto);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES);
+        pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES.min(MEMORY_KEEP_TOTAL_BYTES / memories as usize));
     }
     let mut config = Config::new();
     config

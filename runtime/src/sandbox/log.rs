@@ -55,8 +55,14 @@ impl LogSink {
         }
     }
 
-    /// Whether one more line may be written now; says once a second how many were not.
-    fn admit(&self) -> bool {
+    /// Says how many lines were dropped, once their second is over. To be called now and then, for a handler that fell
+    /// silent does not.
+    pub fn report_dropped(&self) {
+        drop(self.current_rate());
+    }
+
+    /// The count of this second; that of the last one is reported when it is over.
+    fn current_rate(&self) -> MutexGuard<'_, Rate> {
         let mut rate = lock(&self.rate);
         if rate.second.elapsed() >= Duration::from_secs(1) {
             if rate.dropped > 0 {
@@ -64,6 +70,12 @@ impl LogSink {
             }
             *rate = Rate { second: Instant::now(), lines: 0, dropped: 0 };
         }
+        rate
+    }
+
+    /// Whether one more line may be written now.
+    fn admit(&self) -> bool {
+        let mut rate = self.current_rate();
         rate.lines += 1;
         let admitted = rate.lines <= LINES_PER_SECOND_MAX;
         rate.dropped += u64::from(!admitted);
@@ -102,7 +114,8 @@ impl GuestLog {
     pub(super) fn finish(&self) -> String {
         let mut written = lock(&self.0.written);
         self.end_line(&mut written);
-        escape(&written.tail)
+        let lines = written.tail.split(|&byte| byte == b'\n').map(escape).filter(|line| !line.trim().is_empty());
+        lines.collect::<Vec<_>>().join("\n")
     }
 
     fn write(&self, stream: &'static str, bytes: &[u8]) {

@@ -110,6 +110,10 @@ impl Progress {
             Verdict::Nacked => {
                 Some(Failure::new(FailureKind::BrokerNack, format!("the broker refused the publication to {to}")))
             }
+            Verdict::Forbidden => Some(Failure::new(
+                FailureKind::PublicationRefused,
+                format!("the broker does not let this user publish to {to} (ACCESS_REFUSED)"),
+            )),
             Verdict::Confirmed | Verdict::Returned | Verdict::Lost => None,
         };
         self.verdict(verdict == Verdict::Lost, failure)
@@ -264,6 +268,7 @@ mod tests {
             |kind| move |action: &Action| matches!(action, Action::DeadLetter(failure) if failure.kind == kind);
         check([Verdict::Returned, Verdict::Confirmed], true, failed(FailureKind::Unroutable));
         check([Verdict::Confirmed, Verdict::Nacked], true, failed(FailureKind::BrokerNack));
+        check([Verdict::Forbidden, Verdict::Lost], false, failed(FailureKind::PublicationRefused));
         check([Verdict::Nacked, Verdict::Confirmed], false, failed(FailureKind::BrokerNack));
         check([Verdict::Lost, Verdict::Confirmed], true, |a| *a == Action::PutBack(PutBack::BrokerTrouble));
         // A failure that is the message's own is known, whatever happened to the other.

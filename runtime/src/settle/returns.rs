@@ -32,8 +32,10 @@ pub enum Verdict {
     Confirmed,
     /// No queue took it.
     Returned,
-    /// The broker refused it.
+    /// The broker refused it with a nack.
     Nacked,
+    /// The broker closed the channel over it: this user may not publish there.
+    Forbidden,
     /// The channel went away before the broker's last word.
     Lost,
 }

@@ -3,27 +3,17 @@
 //! An ack with `multiple` settles every delivery up to its tag, so it may name a tag only when everything below is
 //! settled. What is done behind a delivery that takes long is acked singly instead: it never waits for its neighbour.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet};
 
-/// Deliveries by tag. Tags count up from 1 on each channel and never mean anything on another.
+/// Deliveries by tag. Tags count up from 1 on each channel and never mean anything on another. What is settled leaves
+/// nothing behind, however long a delivery before it is held.
 #[derive(Debug)]
 pub struct Window<T> {
-    /// The tag of the first slot.
-    first: u64,
-    slots: VecDeque<Slot<T>>,
-    /// Deliveries that are held.
-    held: usize,
-    /// Acks that have not left.
-    unsent: usize,
-}
-
-#[derive(Debug)]
-enum Slot<T> {
-    Held(T),
+    /// The tag that comes next.
+    next: u64,
+    held: BTreeMap<u64, T>,
     /// To be acked, and not yet sent.
-    Acked,
-    /// Nothing is left to do.
-    Settled,
+    unsent: BTreeSet<u64>,
 }
 
 /// Acks to be sent, in this order.
@@ -37,7 +27,7 @@ pub struct Acks {
 
 impl<T> Default for Window<T> {
     fn default() -> Self {
-        Self { first: 1, slots: VecDeque::new(), held: 0, unsent: 0 }
+        Self { next: 1, held: BTreeMap::new(), unsent: BTreeSet::new() }
     }
 }
 
@@ -46,96 +36,60 @@ impl<T> Window<T> {
     /// mean what they should, and nothing may be acked by them.
     #[must_use]
     pub fn hold(&mut self, tag: u64, delivery: T) -> bool {
-        if tag != self.first + self.slots.len() as u64 {
+        if tag != self.next {
             return false;
         }
-        self.slots.push_back(Slot::Held(delivery));
-        self.held += 1;
+        self.next += 1;
+        self.held.insert(tag, delivery);
         true
     }
 
     /// A delivery that is held.
     pub fn get_mut(&mut self, tag: u64) -> Option<&mut T> {
-        match self.slot(tag)? {
-            Slot::Held(delivery) => Some(delivery),
-            _ => None,
-        }
+        self.held.get_mut(&tag)
     }
 
     /// Marks a delivery as done: its ack leaves with one of the next [`Acks`]. Nothing for a tag that is not held.
     pub fn ack(&mut self, tag: u64) -> Option<T> {
-        let delivery = self.release(tag, Slot::Acked)?;
-        self.unsent += 1;
+        let delivery = self.held.remove(&tag)?;
+        self.unsent.insert(tag);
         Some(delivery)
     }
 
     /// Gives up a delivery that the caller settles by itself, with a nack. Nothing for a tag that is not held.
     pub fn release_for_nack(&mut self, tag: u64) -> Option<T> {
-        self.release(tag, Slot::Settled)
+        self.held.remove(&tag)
     }
 
     /// How many deliveries are held.
     pub fn held(&self) -> usize {
-        self.held
+        self.held.len()
     }
 
     /// How many acks have not left.
     pub fn unsent(&self) -> usize {
-        self.unsent
+        self.unsent.len()
     }
 
     /// All deliveries that are held, by tag.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (u64, &mut T)> {
-        let tags = self.first..;
-        tags.zip(&mut self.slots).filter_map(|(tag, slot)| match slot {
-            Slot::Held(delivery) => Some((tag, delivery)),
-            _ => None,
-        })
+        self.held.iter_mut().map(|(tag, delivery)| (*tag, delivery))
     }
 
-    /// The ack that covers all that is done from the first delivery on; those behind a held one stay.
+    /// The ack that covers all that is done before the first delivery that is held.
     pub fn take_cumulative(&mut self) -> Option<u64> {
-        let mut up_to = None;
-        while let Some(Slot::Acked | Slot::Settled) = self.slots.front() {
-            if let Some(Slot::Acked) = self.slots.pop_front() {
-                // The tag itself must be unsettled until now: RabbitMQ closes the channel for one that is not.
-                up_to = Some(self.first);
-                self.unsent -= 1;
-            }
-            self.first += 1;
-        }
-        up_to
+        let behind = match self.held.first_key_value() {
+            Some((first_held, _)) => self.unsent.split_off(first_held),
+            None => BTreeSet::new(),
+        };
+        // The tag itself must be unsettled until now: RabbitMQ closes the channel for one that is not.
+        std::mem::replace(&mut self.unsent, behind).pop_last()
     }
 
     /// All acks that have not left.
     pub fn take_all(&mut self) -> Acks {
         let up_to = self.take_cumulative();
-        let mut single = Vec::with_capacity(self.unsent);
-        if self.unsent > 0 {
-            for (tag, slot) in (self.first..).zip(&mut self.slots) {
-                if let Slot::Acked = slot {
-                    *slot = Slot::Settled;
-                    single.push(tag);
-                }
-            }
-            self.unsent = 0;
-        }
-        Acks { up_to, single }
-    }
-
-    fn slot(&mut self, tag: u64) -> Option<&mut Slot<T>> {
-        let index = usize::try_from(tag.checked_sub(self.first)?).ok()?;
-        self.slots.get_mut(index)
-    }
-
-    fn release(&mut self, tag: u64, next: Slot<T>) -> Option<T> {
-        let slot = self.slot(tag)?;
-        if !matches!(slot, Slot::Held(_)) {
-            return None;
-        }
-        let Slot::Held(delivery) = std::mem::replace(slot, next) else { return None };
-        self.held -= 1;
-        Some(delivery)
+        Acks { up_to, single: std::mem::take(&mut self.unsent).into_iter().collect() }
     }
 }
 
@@ -194,6 +148,17 @@ mod tests {
         window.take_all();
         assert_eq!(window.ack(1), None);
         assert_eq!(window.get_mut(1), None);
+    }
+
+    #[test]
+    fn nothing_grows_behind_a_delivery_that_is_held() {
+        let mut window = window(1);
+        for tag in 2..100_000 {
+            assert!(window.hold(tag, tag));
+            window.ack(tag);
+            window.take_all();
+        }
+        assert_eq!((window.held.len(), window.unsent.len()), (1, 0));
     }
 
     #[test]

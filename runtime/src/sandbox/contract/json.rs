@@ -114,9 +114,9 @@ mod tests {
             ("big".into(), Value::I64(1 << 40)),
             ("binary".into(), Value::Bytes(vec![0, 255])),
             ("decimal".into(), Value::Decimal { scale: 2, value: 1250 }),
-            ("small".into(), Value::Decimal { scale: 3, value: 7 }),
             ("double".into(), Value::F64(1.5)),
             ("nested".into(), Value::Table(vec![("at".into(), Value::Timestamp(1_700_000_000))])),
+            ("small".into(), Value::Decimal { scale: 3, value: 7 }),
         ]);
         assert_eq!(parse(&of_compound(&table).unwrap()).unwrap(), table);
         let decimal = Value::Decimal { scale: 0, value: 42 };
