@@ -357,7 +357,7 @@ impl Run {
                 return self.done(done).await;
             }
         }
-        self.tasks.spawn(call);
+        self.tasks.spawn_on(call, &self.shared.handlers);
         Ok(())
     }
 

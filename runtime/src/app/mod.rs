@@ -31,6 +31,8 @@ struct Shared {
     slots: Arc<Semaphore>,
     limits: HostLimits,
     publish_timeout: Duration,
+    /// Where handlers run that are not quick.
+    handlers: tokio::runtime::Handle,
 }
 
 /// A running host, as it can be looked at from outside.
@@ -55,8 +57,14 @@ pub enum RunError {
     Other(#[from] anyhow::Error),
 }
 
-/// Runs until `stop`, then finishes what is in hand for as long as `settings.grace`, or until `hurry`.
-pub async fn run(settings: Settings, stop: CancellationToken, hurry: CancellationToken) -> Result<(), RunError> {
+/// Runs on the current executor, which does best with a single thread: whatever arrives while it is busy is taken in one
+/// go. Handlers that take their time run on `handlers`. Ends after `stop`: it finishes what is in hand for as long as `settings.grace`, or until `hurry`.
+pub async fn run(
+    settings: Settings,
+    handlers: tokio::runtime::Handle,
+    stop: CancellationToken,
+    hurry: CancellationToken,
+) -> Result<(), RunError> {
     let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
     let metrics = Metrics::default();
     let loaded = load(&settings, &sandbox, &metrics).await?;
@@ -72,6 +80,7 @@ pub async fn run(settings: Settings, stop: CancellationToken, hurry: Cancellatio
         slots: Arc::new(Semaphore::new(sandbox.slots())),
         limits: settings.host.clone(),
         publish_timeout: settings.amqp.publish_timeout,
+        handlers,
     });
 
     let mut services = JoinSet::new();

@@ -1,10 +1,13 @@
 //! `wabbit run`: the host.
 
 use clap::{Args, builder::FalseyValueParser};
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::{
+    runtime::Builder,
+    signal::unix::{SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
-use super::{Failed, SettingsArgs, executor, settings};
+use super::{Failed, SettingsArgs, settings};
 use crate::{
     app::{self, RunError},
     telemetry,
@@ -37,15 +40,18 @@ impl Run {
         overrides.strict = self.strict.then_some(true);
         let settings = settings(&overrides)?;
         telemetry::init_logging(settings.log_format)?;
-        let executor = executor()?;
+        let executor =
+            Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
+        let handlers = super::executor()?;
         let result = executor.block_on(async {
             let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
             let _signals =
                 tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
-            app::run(settings, stop, hurry).await
+            app::run(settings, handlers.handle().clone(), stop, hurry).await
         });
         // Nothing of worth is left: a compiler that is still at work need not be waited for.
         executor.shutdown_background();
+        handlers.shutdown_background();
         result.map_err(|error| match error {
             RunError::Strict => Failed::Configuration(error.to_string()),
             RunError::Other(error) => Failed::Error(error),
