@@ -191,11 +191,11 @@ async fn what_the_broker_refuses_ends_as_a_dead_letter() {
         assert!(error.contains(exchange) && error.contains("ACCESS_REFUSED"), "{error}");
     }
     // The fate of others on a channel that closes is unknown: they may be published twice, and none is missing.
-    wait_until(DEADLINE, "the neighbours to be acked", async || {
-        match host.get("/workers").await[0]["counts"]["acked"].as_u64() {
-            Some(3) => Ok(()),
-            other => Err(format!("{other:?} so far")),
-        }
+    wait_until(DEADLINE, "the neighbours to be acked", async || match host.get("/workers").await[0]["counts"]["acked"]
+        .as_u64()
+    {
+        Some(3) => Ok(()),
+        other => Err(format!("{other:?} so far")),
     })
     .await;
     let out = peer.count("out").await;
