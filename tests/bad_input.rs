@@ -202,7 +202,8 @@ async fn wrong_settings_and_wrong_usage_have_codes_of_their_own() {
     check("", &["run", "--config", "nowhere.toml"], 64, &["nowhere.toml"]).await;
     check("", &["run", "--admin", "everywhere"], 64, &["--admin", "`everywhere`", "127.0.0.1:9290"]).await;
     check("", &["run", "--amqp-url", "http://x"], 64, &["--amqp-url", "amqp://"]).await;
-    check("", &["run", "--manifests", "nowhere", "--admin", "off"], 1, &["nowhere"]).await;
+    check("", &["run", "--manifests", "nowhere", "--admin", "off"], 64, &["nowhere", "hint: "]).await;
+    check("", &["check", "--manifests", "nowhere"], 64, &["nowhere", "hint: "]).await;
     check("", &["run", "--prefetch", "3"], 2, &["--prefetch"]).await;
     check("", &["rn"], 2, &["rn"]).await;
     check("", &["publish"], 2, &["--routing-key"]).await;

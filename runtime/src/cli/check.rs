@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, sync::Arc};
 use clap::Args;
 use serde_json::json;
 
-use super::{Failed, SettingsArgs, executor, settings, style};
+use super::{Failed, SettingsArgs, executor, settings_with_manifests, style};
 use crate::{
     app,
     manifest::{Manifest, report},
@@ -27,7 +27,7 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failed> {
-        let settings = settings(&self.settings.overrides())?;
+        let settings = settings_with_manifests(&self.settings.overrides())?;
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);

@@ -122,6 +122,16 @@ fn settings(overrides: &Overrides) -> Result<Settings, Failed> {
     Ok(Settings::load(overrides)?)
 }
 
+/// The settings of a command that needs the folder of manifests: a wrong path is said before anything is done.
+fn settings_with_manifests(overrides: &Overrides) -> Result<Settings, Failed> {
+    let settings = settings(overrides)?;
+    if settings.manifests.is_dir() {
+        return Ok(settings);
+    }
+    let folder = settings.manifests.display();
+    Err(Failed::Configuration(format!("error: `{folder}` is no folder of manifests\nhint: choose one with --manifests")))
+}
+
 /// An executor for the commands that need one.
 fn executor() -> anyhow::Result<tokio::runtime::Runtime> {
     Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)

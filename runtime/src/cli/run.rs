@@ -7,7 +7,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{Failed, SettingsArgs, settings};
+use super::{Failed, SettingsArgs, settings_with_manifests};
 use crate::{
     app::{self, RunError},
     telemetry,
@@ -38,7 +38,7 @@ impl Run {
         overrides.log_format = self.log_format;
         overrides.grace = self.grace;
         overrides.strict = self.strict.then_some(true);
-        let settings = settings(&overrides)?;
+        let settings = settings_with_manifests(&overrides)?;
         telemetry::init_logging(settings.log_format)?;
         let executor =
             Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;

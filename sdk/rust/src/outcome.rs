@@ -52,7 +52,7 @@ impl Outcome {
         Settlement::Retry(None).into()
     }
 
-    /// Again after that time: whole milliseconds. The host waits at most 7 days; a longer time is a failure.
+    /// Again after that time, in whole milliseconds. The host bounds how long it waits.
     pub fn retry_after(time: Duration) -> Self {
         Settlement::Retry(Some(whole_ms(time))).into()
     }
