@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
-use lapin::options::{BasicConsumeOptions, QueueDeleteOptions};
+use lapin::options::{BasicConsumeOptions, QueueDeleteOptions, QueuePurgeOptions};
 use lapin::types::FieldTable;
 use nix::sys::signal::Signal;
 
 use crate::harness::amqp::{Message, Peer, Published, persistent};
 use crate::harness::broker::Broker;
 use crate::harness::host::{Host, HostConfig};
-use crate::harness::{DEADLINE, places, wait_until};
+use crate::harness::{DEADLINE, places, python, wait_until};
 
 /// Long enough for a node to come back and for thousands of orders on two busy cores.
 const LONG: Duration = Duration::from_secs(180);
@@ -248,4 +248,38 @@ async fn a_locked_queue_is_tried_again() {
     drop(_held);
     drop(blocker);
     host.wait_until_ready().await;
+}
+
+/// A message that the AMQP library cannot read ends its connection each time it is delivered. It stops its own worker
+/// alone, which is named, and goes on when the message is gone.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_cannot_be_read_stops_one_worker() {
+    let vhost = Broker::shared().await.vhost("undecodable").await;
+    let (one, two) = (vhost.unique("one"), vhost.unique("two"));
+    let manifest = |queue: &str| format!("plugin = \"probe.wasm\"\n[[queue]]\nname = \"{queue}\"\n");
+    let config = probe(&vhost.url, &manifest(&one)).manifest("other", &manifest(&two));
+    let mut host = Host::ready(config).await;
+    let script = places::root().join("tests/fixtures/undecodable.py");
+    python::run(&script, &[&vhost.url, &one], DEADLINE).await.success();
+    let line = host.wait_for_log("cannot be read").await;
+    assert!(line.contains("worker=probe") && line.contains(&one), "{line}");
+    let peer = Peer::connect(&vhost.url).await;
+    for _ in 0..3 {
+        peer.publish("", &two, b"x", persistent()).await;
+        peer.wait_for_count(&two, 0, DEADLINE).await;
+    }
+    let (status, reasons) = host.get_status("/readyz").await;
+    assert_eq!(status, 503);
+    assert!(reasons.contains("worker `probe`") && !reasons.contains("worker `other`"), "{reasons}");
+    // It is on its queue whenever the worker is not just trying again.
+    wait_until(DEADLINE, "the message to be taken off", async || {
+        match peer.channel().queue_purge(one.as_str().into(), QueuePurgeOptions::default()).await.unwrap() {
+            0 => Err("it is being delivered".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    host.wait_until_ready().await;
+    peer.publish("", &one, b"x", persistent()).await;
+    peer.wait_for_count(&one, 0, DEADLINE).await;
 }

@@ -4,7 +4,7 @@
 //! not wait behind that.
 
 use std::{
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -28,24 +28,48 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// The two connections of one epoch.
 pub struct Session {
     epoch: u64,
+    amqp: settings::Amqp,
     consume: Connection,
-    publish: Connection,
+    publish: Arc<Connection>,
+    /// Whether each worker consumes on a connection of its own.
+    apart: bool,
     lost: CancellationToken,
-    cause: Mutex<Option<String>>,
+    cause: Mutex<Option<Trouble>>,
 }
 
 impl Session {
-    /// Connects both. Errors name what the broker said, and never the password.
-    pub async fn connect(amqp: &settings::Amqp, epoch: u64) -> Result<Self, Trouble> {
+    /// Connects both. Errors name what the broker said, and never the password. With `apart`, each worker gets a
+    /// connection of its own from [`Session::for_worker`], so that a message that lapin cannot read ends that one alone.
+    pub async fn connect(amqp: &settings::Amqp, epoch: u64, apart: bool) -> Result<Self, Trouble> {
         let consume = connect(amqp, "consume").await?;
         let publish = match connect(amqp, "publish").await {
-            Ok(publish) => publish,
+            Ok(publish) => Arc::new(publish),
             Err(trouble) => {
                 close(&consume).await;
                 return Err(trouble);
             }
         };
-        Ok(Self { epoch, consume, publish, lost: CancellationToken::new(), cause: Mutex::default() })
+        let (amqp, lost) = (amqp.clone(), CancellationToken::new());
+        Ok(Self { epoch, amqp, consume, publish, apart, lost, cause: Mutex::default() })
+    }
+
+    /// The session that a worker works with: this one, or one with a consuming connection of its own that is lost with
+    /// this one. Whoever got one of its own follows it with [`Session::watch_consuming`] and ends it with
+    /// [`Session::close_consuming`].
+    pub async fn for_worker(self: &Arc<Self>, worker: &str) -> Result<Arc<Self>, Trouble> {
+        if !self.apart {
+            return Ok(Arc::clone(self));
+        }
+        let consume = connect(&self.amqp, &format!("consume for {worker}")).await?;
+        Ok(Arc::new(Self {
+            epoch: self.epoch,
+            amqp: self.amqp.clone(),
+            consume,
+            publish: Arc::clone(&self.publish),
+            apart: false,
+            lost: self.lost.child_token(),
+            cause: Mutex::default(),
+        }))
     }
 
     /// Counts up with each session of this process, from 1.
@@ -59,7 +83,7 @@ impl Session {
     }
 
     /// Why it was lost.
-    pub fn cause(&self) -> Option<String> {
+    pub fn cause(&self) -> Option<Trouble> {
         self.cause.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
@@ -74,8 +98,23 @@ impl Session {
             cause = lost(&self.consume) => cause,
             cause = lost(&self.publish) => cause,
         };
+        self.give_up(cause);
+    }
+
+    /// Watches the consuming connection alone until it is lost, then gives up the session.
+    pub async fn watch_consuming(&self) {
+        self.give_up(lost(&self.consume).await);
+    }
+
+    fn give_up(&self, cause: Trouble) {
         *self.cause.lock().unwrap_or_else(PoisonError::into_inner) = Some(cause);
         self.lost.cancel();
+    }
+
+    /// Closes the consuming connection alone.
+    pub async fn close_consuming(&self) {
+        self.lost.cancel();
+        close(&self.consume).await;
     }
 
     /// Closes both connections; what is unsettled goes back to its queues.
@@ -100,12 +139,12 @@ impl Session {
 /// How often a connection is looked at in case an event went by.
 const LOOK: Duration = Duration::from_secs(1);
 
-async fn lost(connection: &Connection) -> String {
+async fn lost(connection: &Connection) -> Trouble {
     let mut events = std::pin::pin!(connection.events_listener());
     let mut cause = None;
     loop {
         match tokio::time::timeout(LOOK, next_event(&mut events)).await {
-            Ok(Event::Error(error)) => cause = Some(Trouble::from(error).message),
+            Ok(Event::Error(error)) => cause = Some(Trouble::from(error)),
             Ok(Event::ConnectionBlocked(reason)) => {
                 tracing::warn!("the broker blocks publishers: {reason}; publications wait");
             }
@@ -113,7 +152,7 @@ async fn lost(connection: &Connection) -> String {
             Ok(_) | Err(_) => {}
         }
         if !connection.status().connected() {
-            return cause.unwrap_or_else(|| "the connection was closed".into());
+            return cause.unwrap_or_else(|| Trouble::new(Reason::Connection, "the connection was closed"));
         }
     }
 }

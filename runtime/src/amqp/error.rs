@@ -18,6 +18,8 @@ pub struct Trouble {
 pub enum Reason {
     /// The connection is gone, and with it everything of this epoch.
     Connection,
+    /// The connection is gone, for lapin could not read what the broker sent: the broker sends it again.
+    Undecodable,
     /// 404: a queue or exchange is not there.
     NotFound,
     /// 406: it is there with other properties, or a tag is unknown.
@@ -65,10 +67,10 @@ impl From<lapin::Error> for Trouble {
                 (_, 406) => Reason::PreconditionFailed,
                 _ => Reason::Other,
             },
+            ErrorKind::ParsingError(_) => Reason::Undecodable,
             ErrorKind::IOError(_)
             | ErrorKind::RuntimeShutdownError(_)
             | ErrorKind::MissingHeartbeatError
-            | ErrorKind::ParsingError(_)
             | ErrorKind::SerialisationError(_)
             | ErrorKind::InvalidConnectionState(_)
             | ErrorKind::InvalidProtocolVersion(_) => Reason::Connection,

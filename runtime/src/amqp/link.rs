@@ -8,11 +8,14 @@ use std::{
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
-use super::Session;
+use super::{Reason, Session};
 use crate::app::settings;
 
 /// The pause before a second try to connect; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
+/// After so many sessions in a row that ended with a message that cannot be read, each worker gets a connection of its
+/// own: then it is only one worker's trouble, and known whose.
+const UNDECODABLE_MAX: u32 = 2;
 /// A session that lasted longer was sound: the next one may follow soon.
 const LASTING: Duration = Duration::from_secs(10);
 /// The longest pause between two tries.
@@ -31,9 +34,10 @@ pub enum Link {
 pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: CancellationToken) {
     let mut epoch = 0;
     let mut pause = PAUSE_FIRST;
+    let mut undecodable = 0;
     while !stop.is_cancelled() {
         let connected = tokio::select! {
-            connected = Session::connect(&amqp, epoch + 1) => connected,
+            connected = Session::connect(&amqp, epoch + 1, undecodable >= UNDECODABLE_MAX) => connected,
             () = stop.cancelled() => return,
         };
         let cause = match connected {
@@ -56,7 +60,13 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
                     pause = PAUSE_FIRST;
                 }
                 session.close().await;
-                session.cause().unwrap_or_default()
+                match session.cause() {
+                    Some(cause) => {
+                        undecodable = if cause.reason == Reason::Undecodable { undecodable + 1 } else { 0 };
+                        cause.message
+                    }
+                    None => String::new(),
+                }
             }
             Err(trouble) => trouble.message,
         };

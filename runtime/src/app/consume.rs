@@ -61,8 +61,14 @@ pub(super) async fn run(
     session: &Arc<Session>,
     stop: &CancellationToken,
 ) -> Ended {
+    let own = match session.for_worker(&worker.name).await {
+        Ok(own) => own,
+        Err(_) if session.lost().is_cancelled() => return Ended::Lost,
+        Err(trouble) => return Ended::Trouble(trouble),
+    };
+    let alone = !Arc::ptr_eq(&own, session);
     let consuming = async {
-        let mut run = Run::open(worker, shared, session).await?;
+        let mut run = Run::open(worker, shared, &own).await?;
         worker.set_state(State::Consuming);
         tracing::info!(worker = %worker.name, epoch = session.epoch(), "consuming");
         run.until(stop).await?;
@@ -73,13 +79,28 @@ pub(super) async fn run(
         ended = AssertUnwindSafe(consuming).catch_unwind() => {
             ended.unwrap_or_else(|_| Err(Trouble::new(Reason::Other, "the host panicked")))
         }
-        () = session.lost().cancelled() => Err(Trouble::new(Reason::Connection, "the connection was lost")),
+        () = own.lost().cancelled() => Err(Trouble::new(Reason::Connection, "the connection was lost")),
+        () = own.watch_consuming(), if alone => {
+            Err(own.cause().unwrap_or_else(|| Trouble::new(Reason::Connection, "the connection was lost")))
+        }
     };
+    if alone {
+        own.close_consuming().await;
+    }
     worker.metrics.in_flight.set(0);
     match ended {
         Ok(()) => Ended::Drained,
         Err(_) if session.lost().is_cancelled() => Ended::Lost,
-        Err(trouble) if trouble.reason == Reason::Connection => {
+        Err(trouble) if alone && trouble.reason == Reason::Undecodable => {
+            let queues: Vec<_> = worker.manifest.queues.iter().map(|queue| format!("`{}`", queue.name)).collect();
+            let message = format!(
+                "a message at the front of queue {} cannot be read ({}); hint: take it off with another client",
+                queues.join(" or "),
+                trouble.message
+            );
+            Ended::Trouble(Trouble::new(Reason::Undecodable, message))
+        }
+        Err(trouble) if !alone && matches!(trouble.reason, Reason::Connection | Reason::Undecodable) => {
             // The session finds out by itself within a second; nothing can be done before that.
             session.lost().cancelled().await;
             Ended::Lost

@@ -129,7 +129,9 @@ fn settings_with_manifests(overrides: &Overrides) -> Result<Settings, Failed> {
         return Ok(settings);
     }
     let folder = settings.manifests.display();
-    Err(Failed::Configuration(format!("error: `{folder}` is no folder of manifests\nhint: choose one with --manifests")))
+    Err(Failed::Configuration(format!(
+        "error: `{folder}` is no folder of manifests\nhint: choose one with --manifests"
+    )))
 }
 
 /// An executor for the commands that need one.
