@@ -163,7 +163,7 @@ async fn measure_host(url: &str, relay: bool, messages: usize) -> Measured {
             end = Some((Instant::now(), acked, cpu(host.id())));
         }
         // Looking costs the host as well.
-        tokio::time::sleep(Duration::from_millis(10)).await;
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (start, end) = (start.unwrap(), end.unwrap());
     assert_eq!(host.terminate().await, 0);

@@ -40,7 +40,7 @@ const BATCH_MAX: usize = 64;
 /// A handler that usually takes less is run by the consuming task itself.
 const QUICK: Duration = Duration::from_micros(50);
 /// How long an ack may wait for others to leave with.
-const ACK_DELAY_MAX: Duration = Duration::from_millis(2);
+const ACK_DELAY_MAX: Duration = Duration::from_millis(4);
 /// How often overdue confirms are looked for.
 const TICK: Duration = Duration::from_secs(1);
 
