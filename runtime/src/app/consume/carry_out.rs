@@ -20,7 +20,7 @@ use crate::{
 };
 
 /// How many acks leave at once, where the prefetch allows that many.
-const ACK_BATCH_MAX: usize = 100;
+const ACK_BATCH_MAX: usize = 250;
 /// The pause before a delivery goes back on its queue, where the handler named none.
 const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
 /// The longest such pause: the broker ends a channel whose deliveries stay unsettled for 30 minutes.
