@@ -1,6 +1,8 @@
 //! The host beside a native consumer, in one run: consume and ack, and consume, publish, confirm, ack.
 //!
-//! The native loop is lapin as well as it can be used: acks and confirms are pipelined, and acks are cumulative. Runs
+//! The native loop is lapin as well as it can be used: acks and confirms are pipelined, and acks are cumulative. It is
+//! built as cargo builds a release by default, the host as it is released; link-time optimisation of the native loop
+//! takes its CPU from about 6 to 4.6 µs a message, and the ratio of the first row down by about 0.03. Runs
 //! are interleaved, and each figure is the median over them, so that a noisy machine disturbs both sides alike. What
 //! counts is the ratio; the rates of two different runs say nothing.
 //!

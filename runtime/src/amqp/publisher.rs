@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures_util::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered, task::AtomicWaker};
 use lapin::{
     Channel, Confirmation, ExchangeKind,
     options::{BasicPublishOptions, ExchangeDeclareOptions},
@@ -71,7 +71,10 @@ pub struct Publisher<T> {
     channel: Channel,
     session: Arc<Session>,
     next_id: u64,
+    /// What the next [`Publisher::flush`] sends.
+    outbox: Vec<(u64, Publication, bool)>,
     confirming: FuturesUnordered<BoxFuture<'static, (u64, lapin::Result<Confirmation>)>>,
+    woken: Arc<Woken>,
     returns: Returns<Sent<T>>,
     exchanges: HashMap<String, Exchange>,
 }
@@ -90,6 +93,8 @@ impl<T> Publisher<T> {
             channel,
             session,
             next_id: 1,
+            outbox: Vec::new(),
+            woken: Arc::default(),
             confirming: FuturesUnordered::new(),
             returns: Returns::default(),
             exchanges: HashMap::new(),
@@ -125,35 +130,42 @@ impl<T> Publisher<T> {
         answer
     }
 
-    /// Sends a publication. The frames are queued before this returns, in the order of the calls; the verdict comes
-    /// with one of the next [`Publisher::poll_verdicts`].
+    /// Takes in a publication. It leaves with the next [`Publisher::flush`], in the order of the calls; one of the next
+    /// [`Publisher::poll_verdicts`] has its verdict.
     pub fn send(&mut self, checked: Checked, what: T) {
-        let Checked { publication: Publication { exchange, routing_key, body, properties }, mandatory, charged, reply } =
-            checked;
+        let Checked { publication, mandatory, charged, reply } = checked;
         let id = self.next_id;
         self.next_id += 1;
-        let sent = Sent { what, charged, reply, exchange: exchange.clone(), routing_key: routing_key.clone() };
-        self.returns.sent(id, sent);
-        let mut properties = convert::to_properties(properties);
-        if mandatory {
-            let mut headers = properties.headers().clone().unwrap_or_default();
-            headers.insert(ID_HEADER.into(), AMQPValue::LongLongInt(id.cast_signed()));
-            properties = properties.with_headers(headers);
-        }
-        let channel = self.channel.clone();
-        let mut confirming: BoxFuture<'static, _> = Box::pin(async move {
-            let options = BasicPublishOptions { mandatory, immediate: false };
-            let sent = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await;
-            drop(body);
-            match sent {
-                Ok(confirm) => (id, confirm.await),
-                Err(error) => (id, Err(error)),
+        let (exchange, routing_key) = (publication.exchange.clone(), publication.routing_key.clone());
+        self.returns.sent(id, Sent { what, charged, reply, exchange, routing_key });
+        self.outbox.push((id, publication, mandatory));
+    }
+
+    /// Queues the frames of all that was taken in. All at once, for each time that the connection's own thread has run
+    /// out of work it must be woken, and what it finds then leaves in one write. [`Publisher::poll_verdicts`] begins with it.
+    pub fn flush(&mut self) {
+        for (id, Publication { exchange, routing_key, body, properties }, mandatory) in self.outbox.drain(..) {
+            let mut properties = convert::to_properties(properties);
+            if mandatory {
+                let mut headers = properties.headers().clone().unwrap_or_default();
+                headers.insert(ID_HEADER.into(), AMQPValue::LongLongInt(id.cast_signed()));
+                properties = properties.with_headers(headers);
             }
-        });
-        // The first poll queues the frames.
-        match confirming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
-            Poll::Ready(done) => self.confirming.push(Box::pin(std::future::ready(done))),
-            Poll::Pending => self.confirming.push(confirming),
+            let channel = self.channel.clone();
+            let mut confirming: BoxFuture<'static, _> = Box::pin(async move {
+                let options = BasicPublishOptions { mandatory, immediate: false };
+                let sent = channel.basic_publish(exchange.into(), routing_key.into(), options, &body, properties).await;
+                drop(body);
+                match sent {
+                    Ok(confirm) => (id, confirm.await),
+                    Err(error) => (id, Err(error)),
+                }
+            });
+            // The first poll queues the frames.
+            match confirming.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+                Poll::Ready(done) => self.confirming.push(Box::pin(std::future::ready(done))),
+                Poll::Pending => self.confirming.push(confirming),
+            }
         }
     }
 
@@ -162,13 +174,14 @@ impl<T> Publisher<T> {
         self.returns.pending()
     }
 
-    /// Verdicts, as they become certain. An error says that the channel is gone: all that had no verdict is among the
+    /// Sends what was taken in, and gives verdicts, as they become certain. An error says that the channel is gone: all that had no verdict is among the
     /// verdicts as lost, and this publisher is of no more use.
     pub fn poll_verdicts(
         &mut self,
         cx: &mut Context<'_>,
         verdicts: &mut Vec<(Sent<T>, Verdict)>,
     ) -> Poll<Result<(), Trouble>> {
+        self.flush();
         if self.confirming.is_empty() {
             return Poll::Pending;
         }
@@ -193,16 +206,16 @@ impl<T> Publisher<T> {
     /// Takes every confirm that has completed: a batch as [`Returns`] needs it. `FuturesUnordered` may pause with work
     /// left when its futures wake while it polls them, so it is asked until a pause in which nothing woke.
     fn sweep(&mut self, cx: &mut Context<'_>, confirms: &mut Vec<Confirm>) -> Option<Trouble> {
-        let woken = Arc::new(Woken { flag: AtomicBool::new(false), task: cx.waker().clone() });
-        let waker = Waker::from(Arc::clone(&woken));
+        self.woken.task.register(cx.waker());
+        let waker = Waker::from(Arc::clone(&self.woken));
         let mut cx = Context::from_waker(&waker);
         loop {
-            woken.flag.store(false, Ordering::Release);
+            self.woken.flag.store(false, Ordering::Release);
             match self.confirming.poll_next_unpin(&mut cx) {
                 Poll::Ready(Some((id, Ok(confirmation)))) => confirms.push(confirm(id, &confirmation)),
                 Poll::Ready(Some((_, Err(error)))) => return Some(error.into()),
                 Poll::Ready(None) => return None,
-                Poll::Pending if woken.flag.load(Ordering::Acquire) => {}
+                Poll::Pending if self.woken.flag.load(Ordering::Acquire) => {}
                 Poll::Pending => return None,
             }
         }
@@ -232,9 +245,10 @@ fn confirm(id: u64, confirmation: &Confirmation) -> Confirm {
 }
 
 /// Wakes the task, and remembers that it did.
+#[derive(Default)]
 struct Woken {
     flag: AtomicBool,
-    task: Waker,
+    task: AtomicWaker,
 }
 
 impl Wake for Woken {
@@ -244,6 +258,6 @@ impl Wake for Woken {
 
     fn wake_by_ref(self: &Arc<Self>) {
         self.flag.store(true, Ordering::Release);
-        self.task.wake_by_ref();
+        self.task.wake();
     }
 }

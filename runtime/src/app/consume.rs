@@ -218,6 +218,7 @@ impl Run {
                 alarm_at = self.flush_at;
                 alarm.as_mut().reset(alarm_at.unwrap_or_else(Instant::now).into());
             }
+            self.publisher.flush();
             let room = self.has_room() && !draining;
             let event = {
                 let Self { tasks, queues, publisher, verdicts, waiting, turn, .. } = self;
