@@ -19,7 +19,7 @@ use super::{
     convert,
     error::{Reason, Trouble, within},
 };
-use crate::delivery::Delivery;
+use crate::{delivery::Delivery, settle::copy::restore};
 
 /// A consumer on a channel of its own.
 pub struct Consumer {
@@ -59,10 +59,12 @@ impl Consumer {
     /// The next delivery; an error ends the consumer.
     pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Result<Received, Trouble>> {
         Pin::new(&mut self.stream).poll_next(cx).map(|next| match next {
-            Some(Ok(delivery)) => Ok(Received {
-                tag: delivery.delivery_tag,
-                delivery: Arc::new(convert::delivery(delivery, &self.queue)),
-            }),
+            Some(Ok(delivery)) => {
+                let tag = delivery.delivery_tag;
+                let mut delivery = convert::delivery(delivery, &self.queue);
+                restore(&mut delivery);
+                Ok(Received { tag, delivery: Arc::new(delivery) })
+            }
             Some(Err(error)) => {
                 Err(Trouble::from(error).while_doing(format_args!("consuming from queue `{}`", self.queue)))
             }

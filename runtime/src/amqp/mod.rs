@@ -10,6 +10,7 @@ mod error;
 mod link;
 mod publisher;
 mod topology;
+mod waiting;
 
 pub use connection::Session;
 pub use consumer::{Consumer, Received};
@@ -17,3 +18,4 @@ pub use error::{Reason, Trouble};
 pub use link::{Link, maintain};
 pub use publisher::{Publisher, Sent};
 pub use topology::{Declared, declare, declare_dead_letter};
+pub use waiting::{bind_for_retries, declare_rung};

@@ -21,6 +21,9 @@ use crate::{
     manifest::{Binding, Declare, Exchange, ExchangeKind, Manifest, Queue},
 };
 
+/// How often a message of a quorum queue of ours may be delivered: as good as without end.
+const DELIVERY_LIMIT: i32 = 1_000_000;
+
 /// A queue that is there.
 #[derive(Debug, Clone)]
 pub struct Declared {
@@ -30,6 +33,8 @@ pub struct Declared {
     pub dead_letter: Arc<str>,
     /// Whether it is a quorum queue.
     pub quorum: bool,
+    /// Whether it may be gone while a message waits elsewhere: exclusive, auto-delete or named by the broker.
+    pub temporary: bool,
 }
 
 /// Takes care of a worker's topology, as its manifest says, and gives its queues in the manifest's order.
@@ -65,7 +70,12 @@ fn declared(manifest: &Manifest, queue: &Queue, name: &str) -> Declared {
     // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the worker.
     let source = if queue.name.is_empty() { &manifest.name } else { &queue.name };
     let dead_letter = manifest.failure.dead_letter.clone().unwrap_or_else(|| format!("{source}.dead"));
-    Declared { name: name.into(), dead_letter: dead_letter.into(), quorum: queue.quorum }
+    Declared {
+        name: name.into(),
+        dead_letter: dead_letter.into(),
+        quorum: queue.quorum,
+        temporary: queue.exclusive || queue.auto_delete || queue.name.is_empty(),
+    }
 }
 
 /// Makes sure of a dead-letter queue: durable, unbounded, a quorum queue where its source is one. One that exists is
@@ -75,12 +85,7 @@ pub async fn declare_dead_letter(session: &Session, queue: &Declared) -> Result<
         Err(trouble) if trouble.reason == Reason::NotFound => {}
         settled => return settled,
     }
-    let mut arguments = Table::new();
-    if queue.quorum {
-        arguments.push(("x-queue-type".into(), Value::text("quorum")));
-        // Without one, brokers from 4.0 on drop a message after 20 deliveries.
-        arguments.push(("x-delivery-limit".into(), Value::I32(1_000_000)));
-    }
+    let arguments = if queue.quorum { quorum_arguments() } else { Table::new() };
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     let name = &*queue.dead_letter;
@@ -89,6 +94,12 @@ pub async fn declare_dead_letter(session: &Session, queue: &Declared) -> Result<
         .await
         .map_err(|trouble| trouble.while_doing(format_args!("cannot declare dead-letter queue `{name}`")))?;
     close(channel).await
+}
+
+/// Of a quorum queue of our own.
+pub(super) fn quorum_arguments() -> Table {
+    // Without a limit, brokers from 4.0 on drop a message after 20 deliveries.
+    vec![("x-queue-type".into(), Value::text("quorum")), ("x-delivery-limit".into(), Value::I32(DELIVERY_LIMIT))]
 }
 
 async fn declare_exchange(session: &Session, exchange: &Exchange, passive: bool) -> Result<(), Trouble> {
@@ -117,7 +128,7 @@ async fn declare_exchange(session: &Session, exchange: &Exchange, passive: bool)
     close(channel).await
 }
 
-async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
+pub(super) async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
     let channel = session.consume_channel().await?;
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let asked = channel.exchange_declare(name.into(), Kind::Direct, options, FieldTable::default());
@@ -161,7 +172,7 @@ async fn declare_queue(session: &Session, queue: &Queue, passive: bool) -> Resul
     Ok(answer.name().as_str().to_owned())
 }
 
-async fn verify_queue(session: &Session, name: &str) -> Result<(), Trouble> {
+pub(super) async fn verify_queue(session: &Session, name: &str) -> Result<(), Trouble> {
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let asked = channel.queue_declare(name.into(), options, FieldTable::default());
@@ -186,7 +197,7 @@ async fn bind(session: &Session, queue: &str, binding: &Binding) -> Result<(), T
     close(channel).await
 }
 
-async fn close(channel: Channel) -> Result<(), Trouble> {
+pub(super) async fn close(channel: Channel) -> Result<(), Trouble> {
     within(CALL_TIMEOUT, channel.close(200, "done".into())).await
 }
 

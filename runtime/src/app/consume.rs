@@ -5,8 +5,10 @@
 //! frames leave is the order in which this code decides. Only handlers run beside it.
 
 mod carry_out;
+mod fail;
 
 use std::{
+    collections::{HashSet, VecDeque},
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
@@ -29,10 +31,12 @@ use super::{
 };
 use crate::{
     amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
-    delivery::Delivery,
+    delivery::{Delivery, Value},
+    manifest::{Declare, Order},
     outcome::{Failure, FailureKind, Outcome},
     route::{Route, route},
-    settle::{Facts, Progress, Verdict, Window},
+    settle::{Facts, Lanes, Progress, Verdict, Window, ladder::Rung},
+    telemetry::Settled,
 };
 
 /// Deliveries that are taken in one go before everything else is looked at again.
@@ -119,9 +123,15 @@ struct Key {
 /// What a verdict is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Role {
-    Publication(Key),
-    DeadLetter(Key),
+    Publication(Key, Round),
+    Copy(Key, Round),
 }
+
+/// Counts the tries of a delivery that stays unsettled.
+type Round = u32;
+
+/// What keeps its order: a queue, or those of its deliveries that have this in common.
+type Lane = (usize, Vec<u8>);
 
 struct Run {
     worker: Arc<Worker>,
@@ -137,6 +147,12 @@ struct Run {
     usual_time: Duration,
     /// A delivery that has no slot to run in yet, and the place in line for one.
     waiting: Option<(Key, Slot)>,
+    /// Deliveries that were received and may run now: those whose pause is over, and those whose turn it is.
+    ready: VecDeque<Key>,
+    /// Where the worker keeps an order.
+    lanes: Lanes<Lane, Key>,
+    /// The rungs that are known to be there.
+    rungs: HashSet<Rung>,
     /// When acks that wait must leave.
     flush_at: Option<Instant>,
     /// Which queue is asked first, so that a busy one does not keep others out.
@@ -147,6 +163,8 @@ struct Queue {
     declared: Declared,
     consumer: Consumer,
     unsettled: Window<InHand>,
+    /// Whether what waits on the ladder is known to come back to it.
+    comes_back: bool,
 }
 
 /// A delivery between its arrival and its settlement.
@@ -156,13 +174,21 @@ struct InHand {
     progress: Progress,
     /// Since when its confirms are awaited.
     publishing: Option<Instant>,
-    /// Why it failed, if it did.
-    failed: Option<FailureKind>,
+    round: Round,
+    /// What its copy is, where it failed.
+    copied: Option<Settled>,
+    /// Since when it is tried again without being settled.
+    held_since: Option<Instant>,
+    /// What it keeps its order in.
+    lane: Option<Lane>,
 }
 
 enum Done {
     Handled(Key, Duration, Result<Outcome, Failure>),
+    /// A pause is over: to be given back.
     Paused(Key),
+    /// A pause is over: to be tried again.
+    Again(Key),
 }
 
 type Slot = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
@@ -186,7 +212,16 @@ impl Run {
         for declared in declared {
             let name = Arc::clone(&declared.name);
             let consumer = Consumer::open(session, name, worker.manifest.consume.prefetch).await?;
-            queues.push(Queue { declared, consumer, unsettled: Window::default() });
+            queues.push(Queue { declared, consumer, unsettled: Window::default(), comes_back: false });
+        }
+        // What waits on the ladder since a former life of a queue comes back, too.
+        if worker.manifest.declare == Declare::Create && worker.manifest.failure.attempts > 1 {
+            for queue in queues.iter_mut().filter(|queue| !queue.declared.temporary) {
+                match amqp::bind_for_retries(session, &queue.declared.name).await {
+                    Ok(()) => queue.comes_back = true,
+                    Err(trouble) => tracing::warn!(worker = %worker.name, "retries are not possible: {trouble}"),
+                }
+            }
         }
         Ok(Self {
             worker: Arc::clone(worker),
@@ -199,6 +234,9 @@ impl Run {
             handling: 0,
             usual_time: Duration::ZERO,
             waiting: None,
+            ready: VecDeque::new(),
+            lanes: Lanes::default(),
+            rungs: HashSet::new(),
             flush_at: None,
             turn: 0,
         })
@@ -217,6 +255,12 @@ impl Run {
             if self.flush_at != alarm_at {
                 alarm_at = self.flush_at;
                 alarm.as_mut().reset(alarm_at.unwrap_or_else(Instant::now).into());
+            }
+            while !draining
+                && self.has_room()
+                && let Some(key) = self.ready.pop_front()
+            {
+                self.start(key).await?;
             }
             self.publisher.flush();
             let room = self.has_room() && !draining;
@@ -321,23 +365,50 @@ impl Run {
         poll_received(&mut self.queues, &mut self.turn, &mut Context::from_waker(Waker::noop()))
     }
 
+    /// What keeps a delivery's place, where the worker keeps an order.
+    fn lane(&self, queue: usize, delivery: &Delivery) -> Option<Lane> {
+        let what = match &self.worker.manifest.consume.order {
+            Order::None => return None,
+            Order::Queue => Vec::new(),
+            Order::RoutingKey => delivery.routing_key.clone().into_bytes(),
+            Order::Header(name) => match delivery.properties.header(name)? {
+                Value::Text(text) => text.clone(),
+                value => format!("{value:?}").into_bytes(),
+            },
+        };
+        Some((queue, what))
+    }
+
     async fn received(&mut self, queue: usize, received: Received) -> Result<(), Trouble> {
         let Received { tag, delivery } = received;
         let key = Key { queue, tag };
-        let way = route(&delivery, self.shared.limits.max_body);
+        let lane = self.lane(queue, &delivery);
         let in_hand = InHand {
             delivery,
             version: Arc::clone(&self.worker.version),
             progress: Progress::default(),
             publishing: None,
-            failed: None,
+            round: 0,
+            copied: None,
+            held_since: None,
+            lane: lane.clone(),
         };
         let held = self.queues.get_mut(queue).is_some_and(|queue| queue.unsettled.hold(tag, in_hand));
         if !held {
             return Err(Trouble::new(Reason::Other, format!("the broker sent delivery tag {tag} out of order")));
         }
         self.worker.metrics.in_flight.inc();
-        match way {
+        if lane.is_some_and(|lane| self.lanes.enter(lane, key).is_none()) {
+            return Ok(());
+        }
+        self.start(key).await
+    }
+
+    /// Sends a delivery on its way.
+    async fn start(&mut self, key: Key) -> Result<(), Trouble> {
+        let max_body = self.shared.limits.max_body;
+        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
+        match route(&in_hand.delivery, max_body) {
             Route::Refused(failure) => self.handled(key, Err(failure)).await,
             Route::Handler => {
                 match Arc::clone(&self.shared.slots).try_acquire_owned() {
@@ -394,14 +465,23 @@ impl Run {
                 self.requeue(key);
                 Ok(())
             }
+            Done::Again(key) => {
+                self.ready.push_back(key);
+                Ok(())
+            }
         }
     }
 
     async fn handled(&mut self, key: Key, result: Result<Outcome, Failure>) -> Result<(), Trouble> {
+        let worker = Arc::clone(&self.worker);
         let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
         let version = Arc::clone(&in_hand.version);
         let delivery = Arc::clone(&in_hand.delivery);
-        let facts = Facts { reply_to: delivery.properties.reply_to.as_deref(), redelivered: delivery.redelivered };
+        let ordered = worker.manifest.consume.order != Order::None;
+        let facts = Facts {
+            reply_to: delivery.properties.reply_to.as_deref(),
+            requeue_counts: delivery.redelivered || ordered,
+        };
         let action = in_hand.progress.handled(result, facts, &version.rules);
         self.act(key, action).await
     }
@@ -417,21 +497,26 @@ impl Run {
         }
         for (sent, verdict) in std::mem::take(&mut self.verdicts) {
             let (key, action) = match sent.what {
-                Role::Publication(key) => {
+                Role::Publication(key, round) => {
                     if sent.reply && verdict == Verdict::Returned {
                         self.worker.metrics.replies_lost.inc();
                     }
-                    let Some(in_hand) = self.in_hand(key) else { continue };
+                    let Some(in_hand) = self.in_round(key, round) else { continue };
                     (key, in_hand.progress.published(verdict, sent.charged, &sent.to()))
                 }
-                Role::DeadLetter(key) => {
-                    let Some(in_hand) = self.in_hand(key) else { continue };
+                Role::Copy(key, round) => {
+                    let Some(in_hand) = self.in_round(key, round) else { continue };
                     (key, in_hand.progress.copied(verdict))
                 }
             };
             self.act(key, action).await?;
         }
         Ok(())
+    }
+
+    /// A delivery, unless it has been begun again since.
+    fn in_round(&mut self, key: Key, round: Round) -> Option<&mut InHand> {
+        self.in_hand(key).filter(|in_hand| in_hand.round == round)
     }
 
     fn in_hand(&mut self, key: Key) -> Option<&mut InHand> {

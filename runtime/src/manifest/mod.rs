@@ -135,6 +135,22 @@ pub struct Consume {
     pub prefetch: u16,
     /// Deliveries of this worker handled at once, 1 to 10,000. Default 16.
     pub concurrency: usize,
+    /// What is handled one after the other.
+    pub order: Order,
+}
+
+/// `[consume] order`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Order {
+    /// Nothing (the default).
+    #[default]
+    None,
+    /// All deliveries of a queue.
+    Queue,
+    /// All deliveries of a queue that have the same routing key.
+    RoutingKey,
+    /// All deliveries of a queue that have the same value in this header; those without it are in no order.
+    Header(String),
 }
 
 /// `[limits]`: what one delivery may use.
@@ -147,10 +163,25 @@ pub struct Limits {
 }
 
 /// `[failure]`.
-#[derive(Debug, Clone, Default, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct FailurePolicy {
+    /// How often a delivery is tried at all, 1 to 1,000. Default 5.
+    pub attempts: u32,
+    /// The pauses between.
+    pub backoff: Backoff,
     /// The dead-letter queue of all the worker's queues; default `QUEUE.dead` for each.
     pub dead_letter: Option<String>,
+}
+
+/// `[failure] backoff`: the pause after a failure, where the handler named none.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Backoff {
+    /// After the first try, 100 ms to 7 days. Default 1 s.
+    pub first: Duration,
+    /// How much longer each is than the one before, 1 to 100. Default 2.
+    pub factor: f64,
+    /// The longest, up to 7 days. Default 5 min.
+    pub max: Duration,
 }
 
 /// `[publish]`.
@@ -208,7 +239,19 @@ impl Manifest {
 
 impl Default for Consume {
     fn default() -> Self {
-        Self { prefetch: 200, concurrency: 16 }
+        Self { prefetch: 200, concurrency: 16, order: Order::None }
+    }
+}
+
+impl Default for FailurePolicy {
+    fn default() -> Self {
+        Self { attempts: 5, backoff: Backoff::default(), dead_letter: None }
+    }
+}
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(5 * 60) }
     }
 }
 

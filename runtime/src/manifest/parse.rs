@@ -7,11 +7,12 @@ mod topology;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Consume, Declare, FailurePolicy, Grant, Limits, Manifest, Publish, PublishGrant, Queue, Unroutable,
+    Backoff, Consume, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish, PublishGrant, Queue, Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
-    values::{declared_name, quoted, show_size},
+    values::{declared_name, quoted, show_duration, show_size},
 };
+use crate::settle::ladder::{DELAY_MAX, DELAY_MIN};
 
 pub use folder::read_folder;
 
@@ -30,9 +31,6 @@ const PLANNED: &[Planned] = &[
     planned("", "reload"),
     planned("consume", "ack"),
     planned("consume", "dedupe"),
-    Planned { except: Some("none"), ..planned("consume", "order") },
-    planned("failure", "attempts"),
-    planned("failure", "backoff"),
     planned("grant", "args"),
     planned("grant", "config"),
     planned("grant", "env"),
@@ -53,6 +51,8 @@ const PLANNED: &[Planned] = &[
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
+const ATTEMPTS_MAX: usize = 1_000;
+const BACKOFF_FACTOR_MAX: f64 = 100.0;
 const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const MEMORY_MIN: usize = 64 << 10;
@@ -141,7 +141,31 @@ fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
         let hint = format!("raise `prefetch`, or write `concurrency = {most}`");
         section.report("concurrency", Problem::new(message).hint(hint));
     }
-    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)) }
+    let order = section.text_or("order", order_word, order_table).unwrap_or_default();
+    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)), order }
+}
+
+fn order_word(word: &str) -> Result<Order, Problem> {
+    match word {
+        "none" => Ok(Order::None),
+        "queue" => Ok(Order::Queue),
+        _ => {
+            let hint = "one of `\"none\"`, `\"queue\"`, `{ key = \"routing-key\" }`, `{ key = \"header:NAME\" }`";
+            Err(Problem::new(format!("`order` cannot be {}", quoted(word))).hint(hint))
+        }
+    }
+}
+
+fn order_table(section: &mut Section<'_>) -> Option<Order> {
+    section.require("key", "key = \"routing-key\"");
+    section.checked("key", |key| match (key, key.strip_prefix("header:")) {
+        ("routing-key", _) => Ok(Order::RoutingKey),
+        (_, Some(name)) if !name.is_empty() => Ok(Order::Header(name.to_owned())),
+        _ => {
+            let problem = Problem::new(format!("{} is nothing that a message has", quoted(key)));
+            Err(problem.hint("`\"routing-key\"`, or `\"header:NAME\"`"))
+        }
+    })
 }
 
 fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
@@ -174,7 +198,25 @@ fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> Failure
             }
         }
     }
-    FailurePolicy { dead_letter }
+    let default = FailurePolicy::default();
+    let attempts = section.integer("attempts", 1..=ATTEMPTS_MAX).and_then(|attempts| u32::try_from(attempts).ok());
+    let backoff = section.section("backoff", backoff);
+    FailurePolicy { attempts: attempts.unwrap_or(default.attempts), backoff, dead_letter }
+}
+
+fn backoff(section: &mut Section<'_>) -> Backoff {
+    let default = Backoff::default();
+    let first = section.duration("first", DELAY_MIN..=DELAY_MAX).unwrap_or(default.first);
+    let max = section.duration("max", DELAY_MIN..=DELAY_MAX);
+    if max.is_some_and(|max| max < first) {
+        let problem = Problem::new(format!("`max` is shorter than `first`, which is `{}`", show_duration(&first)));
+        section.report("max", problem.hint("the pauses grow from `first` to `max`"));
+    }
+    Backoff {
+        factor: section.number("factor", 1.0..=BACKOFF_FACTOR_MAX).unwrap_or(default.factor),
+        max: max.unwrap_or(default.max.max(first)),
+        first,
+    }
 }
 
 fn publish(section: &mut Section<'_>) -> Publish {
@@ -235,9 +277,13 @@ mod tests {
                 bind: Vec::new(),
             }],
             other_queues: Vec::new(),
-            consume: Consume { prefetch: 200, concurrency: 16 },
+            consume: Consume { prefetch: 200, concurrency: 16, order: Order::None },
             limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
-            failure: FailurePolicy { dead_letter: None },
+            failure: FailurePolicy {
+                attempts: 5,
+                backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(300) },
+                dead_letter: None,
+            },
             publish: Publish { unroutable: Unroutable::Fail },
             grant: Grant { publish: Vec::new() },
         };
@@ -286,13 +332,15 @@ mod tests {
             [consume]
             prefetch = 10
             concurrency = 20
-            order = "none"
+            order = { key = "header:customer" }
 
             [limits]
             time = "1m 30s"
             memory = 65_536
 
             [failure]
+            attempts = 3
+            backoff = { first = "100ms", factor = 1.5, max = "7days" }
             dead-letter = "lost"
 
             [publish]
@@ -349,9 +397,15 @@ mod tests {
             bind: Vec::new(),
         };
         assert_eq!(manifest.queues, [first, second]);
-        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20 });
+        let order = Order::Header("customer".to_owned());
+        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order });
         assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10 });
-        assert_eq!(manifest.failure.dead_letter.as_deref(), Some("lost"));
+        let expected = FailurePolicy {
+            attempts: 3,
+            backoff: Backoff { first: DELAY_MIN, factor: 1.5, max: DELAY_MAX },
+            dead_letter: Some("lost".to_owned()),
+        };
+        assert_eq!(manifest.failure, expected);
         assert_eq!(manifest.publish.unroutable, Unroutable::Drop);
         let to = |exchange: &str, pattern: &str, unroutable| PublishGrant::To {
             exchange: exchange.to_owned(),
@@ -375,7 +429,7 @@ mod tests {
         assert_eq!(manifest.queues.iter().map(flags).collect::<Vec<_>>(), [(false, true, true), (true, true, true)]);
         // The defaults keep to what the manifest and the host allow.
         let text = "plugin = \"a.wasm\"\nconsume = { prefetch = 1 }\n[[queue]]\nname = \"jobs\"";
-        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1 });
+        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None });
         let small = Ceilings { memory: 1 << 20 };
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
         // A queue type that is given as an argument counts as well.

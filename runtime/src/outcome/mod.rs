@@ -81,6 +81,8 @@ pub enum FailureKind {
     BrokerNack,
     /// The delivery's body is larger than the host takes; the handler did not run.
     BodyTooLarge,
+    /// The handler asked for another try.
+    RetryAsked,
     /// The handler asked for it.
     DeadLettered,
     /// The host's own fault, which no handler can mend.
@@ -89,7 +91,7 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for metrics that are to start at zero.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::HandlerError,
         Self::Trap,
         Self::Exit,
@@ -101,6 +103,7 @@ impl FailureKind {
         Self::Unroutable,
         Self::BrokerNack,
         Self::BodyTooLarge,
+        Self::RetryAsked,
         Self::DeadLettered,
         Self::Host,
     ];
@@ -119,6 +122,7 @@ impl FailureKind {
             Self::Unroutable => "unroutable",
             Self::BrokerNack => "broker-nack",
             Self::BodyTooLarge => "body-too-large",
+            Self::RetryAsked => "retry-asked",
             Self::DeadLettered => "dead-lettered",
             Self::Host => "host",
         }

@@ -1,7 +1,7 @@
-//! The dead letter: a copy of the delivery that says what happened to it.
+//! Copies of a delivery that say what happened to it: the dead letter, and the one that waits for another try.
 //!
 //! Body, properties and header table are those that came, type for type. What would make the broker treat the copy in
-//! a way of its own is moved aside under names of ours: an expiration (the copy would vanish), a user id (the broker
+//! a way of its own is moved aside under names of ours: an expiration (it would cut the wait short), a user id (the broker
 //! compares it with our connection's), `CC` and `BCC` (it would be delivered to them again) and the broker's own
 //! records of dead-lettering.
 
@@ -12,11 +12,21 @@ use crate::{
     outcome::{Failure, Publication, strip_reserved},
 };
 
+use super::ladder::{RETRY_EXCHANGE, Rung};
+
 /// The most bytes of an error's text in a header.
 const ERROR_BYTES_MAX: usize = 1024;
 /// The most bytes of a copy's properties. A content header must fit one frame (128 KiB by default in RabbitMQ), or the
 /// broker closes the connection; a delivery's own may have filled nearly all of it.
 const PROPERTIES_BYTES_MAX: usize = 120 * 1024;
+
+const ATTEMPTS: &str = "x-wabbit-attempts";
+const QUEUE: &str = "x-wabbit-queue";
+const EXCHANGE: &str = "x-wabbit-exchange";
+const ROUTING_KEY: &str = "x-wabbit-routing-key";
+const FIRST_FAILURE: &str = "x-wabbit-first-failure";
+const EXPIRATION: &str = "x-wabbit-expiration";
+const USER_ID: &str = "x-wabbit-user-id";
 
 /// Headers of the broker or the publisher that a copy carries under another name.
 const MOVED: &[(&str, &str)] = &[
@@ -41,27 +51,79 @@ pub struct Origin<'a> {
 
 /// The copy of a failed delivery for this dead-letter queue, to be sent through the default exchange.
 pub fn dead_letter(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, queue: &str) -> Publication {
-    let mut properties = delivery.properties.clone();
-    let mut headers = moved_aside(&mut properties);
-    let seconds = origin.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    let text = |name: &str, text: &str| (name.to_owned(), Value::text(text));
-    headers.extend([
-        text("x-wabbit-reason", failure.kind.as_str()),
-        text("x-wabbit-error", truncated(&failure.error, ERROR_BYTES_MAX)),
-        text("x-wabbit-worker", origin.worker),
-        text("x-wabbit-plugin", origin.plugin),
-        ("x-wabbit-attempts".to_owned(), Value::I64(delivery.attempt.into())),
-        text("x-wabbit-queue", &delivery.queue),
-        text("x-wabbit-exchange", &delivery.exchange),
-        text("x-wabbit-routing-key", &delivery.routing_key),
-        ("x-wabbit-first-failure".to_owned(), Value::Timestamp(seconds)),
-        ("x-wabbit-last-failure".to_owned(), Value::Timestamp(seconds)),
-    ]);
-    properties.headers.append(&mut headers);
+    let mut properties = copied(delivery, failure, origin);
+    properties.headers.push(("x-wabbit-reason".to_owned(), Value::text(failure.kind.as_str())));
     // A dead letter is there to be looked at later, so it outlives a restart of the broker.
     properties.delivery_mode = Some(2);
     shrink(&mut properties);
     Publication { exchange: String::new(), routing_key: queue.to_owned(), body: delivery.body.clone(), properties }
+}
+
+/// The copy of a failed delivery that waits on this rung for another try.
+pub fn retry(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, rung: Rung) -> Publication {
+    let mut properties = copied(delivery, failure, origin);
+    shrink(&mut properties);
+    let (exchange, routing_key) = (rung.name(), delivery.queue.to_string());
+    Publication { exchange, routing_key, body: delivery.body.clone(), properties }
+}
+
+/// Makes of a copy that comes back from its wait what the message was, with the number of its try. Whatever did not
+/// come that way is left alone, so that what a publisher writes into these headers counts for nothing.
+pub fn restore(delivery: &mut Delivery) {
+    let came_back = delivery.exchange == RETRY_EXCHANGE
+        && *delivery.routing_key == *delivery.queue
+        && text(&delivery.properties, QUEUE).as_deref() == Some(&delivery.queue);
+    if !came_back {
+        return;
+    }
+    let Delivery { properties, exchange, routing_key, attempt, .. } = delivery;
+    if let Some(Value::I64(failed)) = properties.header(ATTEMPTS) {
+        *attempt = u32::try_from(*failed).unwrap_or(u32::MAX).saturating_add(1);
+    }
+    *exchange = text(properties, EXCHANGE).unwrap_or_default();
+    *routing_key = text(properties, ROUTING_KEY).unwrap_or_default();
+    properties.expiration = text(properties, EXPIRATION);
+    properties.user_id = text(properties, USER_ID);
+    // What stands there under the broker's names is its record of the wait.
+    properties.headers.retain(|(name, _)| !MOVED.iter().any(|(theirs, _)| theirs == name));
+    for (name, _) in &mut properties.headers {
+        if let Some((theirs, _)) = MOVED.iter().find(|(_, ours)| ours == name) {
+            (*theirs).clone_into(name);
+        }
+    }
+}
+
+fn text(properties: &Properties, name: &str) -> Option<String> {
+    match properties.header(name) {
+        Some(Value::Text(text)) => String::from_utf8(text.clone()).ok(),
+        _ => None,
+    }
+}
+
+/// The properties of a copy, with the record of the failure.
+fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>) -> Properties {
+    let mut properties = delivery.properties.clone();
+    let seconds = origin.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    // Only a retry of ours has failed before.
+    let first = match properties.header(FIRST_FAILURE) {
+        Some(Value::Timestamp(first)) if delivery.attempt > 1 => *first,
+        _ => seconds,
+    };
+    let mut headers = moved_aside(&mut properties);
+    let text = |name: &str, text: &str| (name.to_owned(), Value::text(text));
+    headers.extend([
+        text("x-wabbit-error", truncated(&failure.error, ERROR_BYTES_MAX)),
+        text("x-wabbit-worker", origin.worker),
+        text("x-wabbit-plugin", origin.plugin),
+        (ATTEMPTS.to_owned(), Value::I64(delivery.attempt.into())),
+        text(QUEUE, &delivery.queue),
+        text(EXCHANGE, &delivery.exchange),
+        text(ROUTING_KEY, &delivery.routing_key),
+        (FIRST_FAILURE.to_owned(), Value::Timestamp(first)),
+        ("x-wabbit-last-failure".to_owned(), Value::Timestamp(seconds)),
+    ]);
+    properties.headers.append(&mut headers);
+    properties
 }
 
 /// Takes out what must not stand in a copy under its own name, and gives it back under ours.
@@ -74,9 +136,7 @@ fn moved_aside(properties: &mut Properties) -> Table {
             None => properties.headers.push((name, value)),
         }
     }
-    for (ours, text) in
-        [("x-wabbit-expiration", properties.expiration.take()), ("x-wabbit-user-id", properties.user_id.take())]
-    {
+    for (ours, text) in [(EXPIRATION, properties.expiration.take()), (USER_ID, properties.user_id.take())] {
         moved.extend(text.map(|text| (ours.to_owned(), Value::text(text))));
     }
     moved
@@ -168,6 +228,73 @@ mod tests {
         assert_eq!(header(&copy, "x-wabbit-cc"), Some(&Value::Array(vec![Value::text("q")])));
         assert_eq!(header(&copy, "x-wabbit-expiration"), Some(&Value::text("1000")));
         assert_eq!(header(&copy, "x-wabbit-user-id"), Some(&Value::text("guest")));
+    }
+
+    #[test]
+    fn a_retry_comes_back_as_it_was() {
+        let headers: Table = vec![
+            ("i8".into(), Value::I8(-1)),
+            ("CC".into(), Value::Array(vec![Value::text("q")])),
+            ("x-death".into(), Value::Array(vec![Value::Table(vec![("count".into(), Value::I64(3))])])),
+        ];
+        let properties = Properties {
+            headers: headers.clone(),
+            expiration: Some("1000".into()),
+            user_id: Some("guest".into()),
+            delivery_mode: Some(1),
+            ..Properties::default()
+        };
+        let mut delivery = Delivery {
+            body: b"b".to_vec(),
+            properties: properties.clone(),
+            exchange: "order".into(),
+            routing_key: "order.notify".into(),
+            queue: "q".into(),
+            redelivered: false,
+            attempt: 1,
+        };
+        let failure = Failure::new(FailureKind::Trap, "boom");
+        for attempt in 1..5 {
+            assert_eq!((delivery.attempt, delivery.exchange.as_str()), (attempt, "order"));
+            let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(attempt.into());
+            let rung = Rung::of(std::time::Duration::from_secs(1));
+            let copy = retry(&delivery, &failure, Origin { worker: "w", plugin: "sha256:00", at }, rung);
+            assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str()), (rung.name().as_str(), "q"));
+            assert_eq!((&copy.properties.expiration, &copy.properties.user_id), (&None, &None));
+            assert_eq!(copy.properties.header(FIRST_FAILURE), Some(&Value::Timestamp(1)));
+            // The broker sends it on through the exchange for retries, and adds its record.
+            let mut properties = copy.properties;
+            assert!(properties.header("x-death").is_none());
+            properties.headers.push(("x-death".into(), Value::Array(vec![])));
+            properties.headers.push(("x-first-death-queue".into(), Value::text(rung.name())));
+            let (exchange, routing_key) = (RETRY_EXCHANGE.to_owned(), copy.routing_key);
+            delivery = Delivery { properties, exchange, routing_key, attempt: 1, ..delivery };
+            restore(&mut delivery);
+        }
+        strip_reserved(&mut delivery.properties.headers);
+        assert_eq!(delivery.routing_key, "order.notify");
+        assert_eq!(delivery.properties, properties);
+    }
+
+    #[test]
+    fn forged_headers_count_for_nothing() {
+        let headers: Table = vec![
+            (QUEUE.into(), Value::text("q")),
+            (ATTEMPTS.into(), Value::I64(4)),
+            (EXCHANGE.into(), Value::text("elsewhere")),
+        ];
+        let delivery = Delivery {
+            body: vec![],
+            properties: Properties { headers, ..Properties::default() },
+            exchange: "order".into(),
+            routing_key: "q".into(),
+            queue: "q".into(),
+            redelivered: false,
+            attempt: 1,
+        };
+        let mut restored = delivery.clone();
+        restore(&mut restored);
+        assert_eq!(restored, delivery);
     }
 
     #[test]

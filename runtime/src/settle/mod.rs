@@ -1,13 +1,18 @@
 //! What is decided between a handler's answer and the broker's last word: plain functions from values to values.
 //!
 //! [`Progress`] says what is next for one delivery, [`Window`] which acks may leave and how, [`Returns`] which
-//! publications were confirmed, [`copy`] what a dead letter looks like. The carrying out is in `app::consume`.
+//! publications were confirmed. Of what failed, [`retry`] says whether it is tried again, [`ladder`] where it waits,
+//! [`copy`] what a retry and a dead letter look like; [`Lanes`] keep an order. The carrying out is in `app::consume`.
 
 pub mod copy;
+pub mod ladder;
+mod lanes;
 mod progress;
+pub mod retry;
 mod returns;
 mod window;
 
+pub use lanes::Lanes;
 pub use progress::{Action, Facts, Progress, PutBack};
 pub use returns::{Confirm, Returns, Verdict};
 pub use window::{Acks, Window};

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use super::Verdict;
+use super::{Verdict, ladder::DELAY_MAX};
 use crate::outcome::{Checked, Failure, FailureKind, Outcome, Rules, Settlement, check};
 
 /// What the host does next for a delivery.
@@ -13,8 +13,14 @@ use crate::outcome::{Checked, Failure, FailureKind, Outcome, Rules, Settlement, 
 pub enum Action {
     /// Publish these in this order, and report each verdict with [`Progress::published`].
     Publish(Vec<Checked>),
-    /// Publish a copy to the dead-letter queue, and report its verdict with [`Progress::copied`].
-    DeadLetter(Failure),
+    /// It failed, and is tried again or dead-lettered, as [`super::retry::next`] says; `after` is the time that the
+    /// handler asked for. Publish the copy, and report its verdict with [`Progress::copied`].
+    Fail {
+        /// Why.
+        failure: Failure,
+        /// When it is to be tried again.
+        after: Option<Duration>,
+    },
     /// Settle it with an ack.
     Ack,
     /// Give it back to its queue at once.
@@ -28,12 +34,10 @@ pub enum Action {
 /// Why a delivery goes back on its queue only after a pause.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PutBack {
-    /// The handler asked for another try, after this time where it gave one.
-    Retry(Option<Duration>),
     /// A publication's fate is unknown: its channel went away, or its confirm did not come in time.
     BrokerTrouble,
-    /// The dead letter was not taken.
-    NoDeadLetter(Verdict),
+    /// The copy was not taken: the dead letter, or what was to wait for another try.
+    NoCopy(Verdict),
 }
 
 /// How far a delivery has come.
@@ -47,7 +51,7 @@ enum Stage {
     Handling,
     /// Its publications are on their way.
     Publishing { outstanding: usize, trouble: bool, failure: Option<Failure>, then: Settlement },
-    /// Its dead letter is on its way.
+    /// Its copy is on its way.
     Copying,
     /// Nothing more is decided here.
     Decided,
@@ -58,8 +62,9 @@ enum Stage {
 pub struct Facts<'a> {
     /// The delivery's `reply-to`.
     pub reply_to: Option<&'a str>,
-    /// Whether the broker has delivered it before.
-    pub redelivered: bool,
+    /// Whether a requeue is counted and paced as a retry: because the broker has delivered it before, or because the
+    /// delivery would lose its place in an order.
+    pub requeue_counts: bool,
 }
 
 impl Progress {
@@ -69,12 +74,12 @@ impl Progress {
     pub fn handled(&mut self, result: Result<Outcome, Failure>, facts: Facts<'_>, rules: &Rules) -> Action {
         let outcome = match result {
             Ok(outcome) => outcome,
-            Err(failure) => return self.dead_letter(failure),
+            Err(failure) => return self.fail(failure),
         };
         let Outcome { settlement, publications } = outcome;
         // A requeue of what came back already would turn in circles without any pace.
         let settlement = match settlement {
-            Settlement::Requeue if facts.redelivered => Settlement::Retry(None),
+            Settlement::Requeue if facts.requeue_counts => Settlement::Retry(None),
             settlement => settlement,
         };
         if publications.is_empty() {
@@ -83,7 +88,7 @@ impl Progress {
         let checked: Result<Vec<_>, _> =
             publications.into_iter().map(|publication| check(publication, facts.reply_to, rules)).collect();
         match checked {
-            Err(failure) => self.dead_letter(failure),
+            Err(failure) => self.fail(failure),
             Ok(checked) => {
                 self.0 =
                     Stage::Publishing { outstanding: checked.len(), trouble: false, failure: None, then: settlement };
@@ -95,7 +100,7 @@ impl Progress {
     /// None of the publications can be sent, for a reason that is the handler's own: an exchange is not there.
     pub fn refused(&mut self, failure: Failure) -> Action {
         match self.0 {
-            Stage::Publishing { .. } => self.dead_letter(failure),
+            Stage::Publishing { .. } => self.fail(failure),
             _ => Action::Wait,
         }
     }
@@ -119,7 +124,7 @@ impl Progress {
         self.verdict(verdict == Verdict::Lost, failure)
     }
 
-    /// The verdict on the dead letter.
+    /// The verdict on the copy.
     pub fn copied(&mut self, verdict: Verdict) -> Action {
         if !matches!(self.0, Stage::Copying) {
             return Action::Wait;
@@ -127,7 +132,7 @@ impl Progress {
         self.0 = Stage::Decided;
         match verdict {
             Verdict::Confirmed => Action::Ack,
-            verdict => Action::PutBack(PutBack::NoDeadLetter(verdict)),
+            verdict => Action::PutBack(PutBack::NoCopy(verdict)),
         }
     }
 
@@ -135,7 +140,7 @@ impl Progress {
     pub fn overdue(&mut self) -> Action {
         match std::mem::replace(&mut self.0, Stage::Decided) {
             Stage::Publishing { .. } => Action::PutBack(PutBack::BrokerTrouble),
-            Stage::Copying => Action::PutBack(PutBack::NoDeadLetter(Verdict::Lost)),
+            Stage::Copying => Action::PutBack(PutBack::NoCopy(Verdict::Lost)),
             stage => {
                 self.0 = stage;
                 Action::Wait
@@ -154,16 +159,16 @@ impl Progress {
             return Action::Wait;
         }
         match std::mem::replace(&mut self.0, Stage::Decided) {
-            Stage::Publishing { failure: Some(failure), .. } => self.dead_letter(failure),
+            Stage::Publishing { failure: Some(failure), .. } => self.fail(failure),
             Stage::Publishing { trouble: true, .. } => Action::PutBack(PutBack::BrokerTrouble),
             Stage::Publishing { then, .. } => self.settle(then),
             _ => Action::Wait,
         }
     }
 
-    fn dead_letter(&mut self, failure: Failure) -> Action {
+    fn fail(&mut self, failure: Failure) -> Action {
         self.0 = Stage::Copying;
-        Action::DeadLetter(failure)
+        Action::Fail { failure, after: None }
     }
 
     fn settle(&mut self, settlement: Settlement) -> Action {
@@ -171,8 +176,17 @@ impl Progress {
         match settlement {
             Settlement::Ack => Action::Ack,
             Settlement::Requeue => Action::Requeue,
-            Settlement::Retry(after) => Action::PutBack(PutBack::Retry(after)),
-            Settlement::DeadLetter(reason) => self.dead_letter(Failure::new(FailureKind::DeadLettered, reason)),
+            Settlement::Retry(Some(after)) if after > DELAY_MAX => {
+                let (after, most) = (humantime::format_duration(after), humantime::format_duration(DELAY_MAX));
+                let error = format!("the handler asked for another try after {after}; {most} is the longest wait");
+                self.fail(Failure::new(FailureKind::MalformedOutcome, error))
+            }
+            Settlement::Retry(after) => {
+                self.0 = Stage::Copying;
+                let failure = Failure::new(FailureKind::RetryAsked, "the handler asked for another try");
+                Action::Fail { failure, after }
+            }
+            Settlement::DeadLetter(reason) => self.fail(Failure::new(FailureKind::DeadLettered, reason)),
         }
     }
 }
@@ -212,13 +226,13 @@ mod tests {
         Ok(Outcome { settlement, publications })
     }
 
-    fn handled(progress: &mut Progress, result: Result<Outcome, Failure>, redelivered: bool) -> Action {
-        progress.handled(result, Facts { reply_to: None, redelivered }, &rules())
+    fn handled(progress: &mut Progress, result: Result<Outcome, Failure>, requeue_counts: bool) -> Action {
+        progress.handled(result, Facts { reply_to: None, requeue_counts }, &rules())
     }
 
     #[track_caller]
-    fn dead_lettered(action: &Action, kind: FailureKind) {
-        assert!(matches!(action, Action::DeadLetter(failure) if failure.kind == kind), "{action:?}");
+    fn failed(action: &Action, kind: FailureKind) {
+        assert!(matches!(action, Action::Fail { failure, after: None } if failure.kind == kind), "{action:?}");
     }
 
     #[test]
@@ -226,9 +240,14 @@ mod tests {
         let next = |settlement, redelivered| handled(&mut Progress::default(), outcome(settlement, &[]), redelivered);
         assert_eq!(next(Settlement::Ack, false), Action::Ack);
         assert_eq!(next(Settlement::Requeue, false), Action::Requeue);
-        assert_eq!(next(Settlement::Requeue, true), Action::PutBack(PutBack::Retry(None)));
-        assert_eq!(next(Settlement::Retry(None), false), Action::PutBack(PutBack::Retry(None)));
-        dead_lettered(&next(Settlement::DeadLetter("no".into()), false), FailureKind::DeadLettered);
+        failed(&next(Settlement::Requeue, true), FailureKind::RetryAsked);
+        failed(&next(Settlement::Retry(None), false), FailureKind::RetryAsked);
+        let asked = Some(Duration::from_millis(700));
+        let action = next(Settlement::Retry(asked), false);
+        assert!(matches!(&action, Action::Fail { after, .. } if *after == asked), "{action:?}");
+        let eight_days = Some(Duration::from_secs(8 * 24 * 60 * 60));
+        failed(&next(Settlement::Retry(eight_days), false), FailureKind::MalformedOutcome);
+        failed(&next(Settlement::DeadLetter("no".into()), false), FailureKind::DeadLettered);
     }
 
     #[test]
@@ -250,7 +269,7 @@ mod tests {
     fn one_refused_publication_stops_all() {
         let mut progress = Progress::default();
         let action = handled(&mut progress, outcome(Settlement::Ack, &["out", "other"]), false);
-        dead_lettered(&action, FailureKind::PublicationRefused);
+        failed(&action, FailureKind::PublicationRefused);
         assert_eq!(progress.copied(Verdict::Confirmed), Action::Ack);
     }
 
@@ -264,24 +283,23 @@ mod tests {
             let action = progress.published(verdicts[1], charged, "out");
             assert!(expected(&action), "{action:?}");
         }
-        let failed =
-            |kind| move |action: &Action| matches!(action, Action::DeadLetter(failure) if failure.kind == kind);
-        check([Verdict::Returned, Verdict::Confirmed], true, failed(FailureKind::Unroutable));
-        check([Verdict::Confirmed, Verdict::Nacked], true, failed(FailureKind::BrokerNack));
-        check([Verdict::Forbidden, Verdict::Lost], false, failed(FailureKind::PublicationRefused));
-        check([Verdict::Nacked, Verdict::Confirmed], false, failed(FailureKind::BrokerNack));
+        let with = |kind| move |action: &Action| matches!(action, Action::Fail { failure, .. } if failure.kind == kind);
+        check([Verdict::Returned, Verdict::Confirmed], true, with(FailureKind::Unroutable));
+        check([Verdict::Confirmed, Verdict::Nacked], true, with(FailureKind::BrokerNack));
+        check([Verdict::Forbidden, Verdict::Lost], false, with(FailureKind::PublicationRefused));
+        check([Verdict::Nacked, Verdict::Confirmed], false, with(FailureKind::BrokerNack));
         check([Verdict::Lost, Verdict::Confirmed], true, |a| *a == Action::PutBack(PutBack::BrokerTrouble));
         // A failure that is the message's own is known, whatever happened to the other.
-        check([Verdict::Lost, Verdict::Returned], true, failed(FailureKind::Unroutable));
+        check([Verdict::Lost, Verdict::Returned], true, with(FailureKind::Unroutable));
         check([Verdict::Returned, Verdict::Confirmed], false, |a| *a == Action::Ack);
     }
 
     #[test]
-    fn a_dead_letter_that_is_not_taken_is_never_acked() {
+    fn a_copy_that_is_not_taken_is_never_acked() {
         for verdict in [Verdict::Returned, Verdict::Nacked, Verdict::Lost] {
             let mut progress = Progress::default();
-            dead_lettered(&handled(&mut progress, Err(Failure::new(FailureKind::Trap, "x")), false), FailureKind::Trap);
-            assert_eq!(progress.copied(verdict), Action::PutBack(PutBack::NoDeadLetter(verdict)));
+            failed(&handled(&mut progress, Err(Failure::new(FailureKind::Trap, "x")), false), FailureKind::Trap);
+            assert_eq!(progress.copied(verdict), Action::PutBack(PutBack::NoCopy(verdict)));
         }
     }
 

@@ -111,6 +111,18 @@ impl<'t> Section<'t> {
         }
     }
 
+    /// A number within bounds, whole or not.
+    pub fn number(&mut self, key: &'static str, bounds: RangeInclusive<f64>) -> Option<f64> {
+        match self.value(key)?.get_ref() {
+            DeValue::Integer(number) => {
+                let number = whole(number).and_then(|number| u32::try_from(number).ok()).map(f64::from);
+                self.within(key, number, bounds, f64::to_string)
+            }
+            DeValue::Float(number) => self.within(key, number.as_str().parse().ok(), bounds, f64::to_string),
+            other => self.mismatch(key, "a number", other, None),
+        }
+    }
+
     /// A duration within bounds, such as `"5s"`.
     pub fn duration(&mut self, key: &'static str, bounds: RangeInclusive<Duration>) -> Option<Duration> {
         match self.value(key)?.get_ref() {
@@ -166,6 +178,21 @@ impl<'t> Section<'t> {
             _ => section.bad_entry(key, "a string or a table", entry),
         };
         self.array(key, &format!("put it in brackets: `{key} = [ … ]`"), read)
+    }
+
+    /// A string or a table.
+    pub fn text_or<T>(
+        &mut self,
+        key: &'static str,
+        read_text: impl Fn(&str) -> Result<T, Problem>,
+        read: impl FnOnce(&mut Section<'t>) -> Option<T>,
+    ) -> Option<T> {
+        let value = self.value(key)?;
+        match value.get_ref() {
+            DeValue::String(_) => self.checked(key, read_text),
+            DeValue::Table(table) => self.inner(key, Some(table), Some(value.span()), read),
+            other => self.mismatch(key, "a string or a table", other, None),
+        }
     }
 
     /// A table of tables, whose keys are names that the user chose.

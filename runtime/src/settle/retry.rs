@@ -1,0 +1,101 @@
+//! What becomes of a delivery that failed: another try after a while, or the dead-letter queue.
+
+use std::time::Duration;
+
+use super::ladder::DELAY_MAX;
+use crate::{
+    manifest::{Backoff, FailurePolicy},
+    outcome::{Failure, FailureKind},
+};
+
+/// A backoff comes early or late by up to this share, so that what failed together does not come back together.
+const JITTER: f64 = 0.1;
+
+/// What is next for a delivery that failed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Next {
+    /// Another try after this time.
+    Retry(Duration),
+    /// No other try.
+    DeadLetter,
+}
+
+/// Decides over a delivery whose try number `attempt` (from 1) failed. `after` is the time that the handler named,
+/// which has no jitter; `chance` is a random number from 0 to 1.
+pub fn next(policy: &FailurePolicy, attempt: u32, failure: &Failure, after: Option<Duration>, chance: f64) -> Next {
+    if attempt >= policy.attempts || is_final(failure.kind) {
+        return Next::DeadLetter;
+    }
+    Next::Retry(after.unwrap_or_else(|| {
+        let factor = 1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
+        backoff(&policy.backoff, attempt).mul_f64(factor)
+    }))
+}
+
+/// Another try would end the same way, or is not wanted.
+fn is_final(kind: FailureKind) -> bool {
+    matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge)
+}
+
+/// The pause after try number `attempt`, without jitter: `first`, then each `factor` times the one before, up to `max`.
+fn backoff(backoff: &Backoff, attempt: u32) -> Duration {
+    let exponent = i32::try_from(attempt.saturating_sub(1)).unwrap_or(i32::MAX);
+    // Infinite where it is too large for a number: `min` makes it the largest pause.
+    let seconds = backoff.first.as_secs_f64() * backoff.factor.powi(exponent);
+    Duration::from_secs_f64(seconds.min(backoff.max.as_secs_f64()).min(DELAY_MAX.as_secs_f64()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn policy(attempts: u32) -> FailurePolicy {
+        FailurePolicy { attempts, ..FailurePolicy::default() }
+    }
+
+    #[test]
+    fn attempts_are_bounded() {
+        let failure = Failure::new(FailureKind::Trap, "x");
+        for attempt in 1..10 {
+            let expected = if attempt < 5 { None } else { Some(Next::DeadLetter) };
+            let next = next(&policy(5), attempt, &failure, None, 0.5);
+            assert_eq!((next == Next::DeadLetter).then_some(next), expected, "{attempt}");
+        }
+        assert_eq!(next(&policy(1), 1, &failure, Some(Duration::from_secs(1)), 0.5), Next::DeadLetter);
+    }
+
+    #[test]
+    fn what_cannot_end_otherwise_is_not_tried_again() {
+        for kind in FailureKind::ALL {
+            let is_final = matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge);
+            let next = next(&policy(5), 1, &Failure::new(kind, "x"), None, 0.5);
+            assert_eq!(next == Next::DeadLetter, is_final, "{kind}");
+        }
+    }
+
+    #[test]
+    fn the_backoff_grows_up_to_its_largest() {
+        let policy = FailurePolicy {
+            attempts: 100,
+            backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(60) },
+            dead_letter: None,
+        };
+        let failure = Failure::new(FailureKind::HandlerError, "x");
+        let pause = |attempt, chance| match next(&policy, attempt, &failure, None, chance) {
+            Next::Retry(pause) => pause.as_millis(),
+            Next::DeadLetter => panic!("no pause"),
+        };
+        let seen: Vec<_> = [1, 2, 3, 6, 7, 99].map(|attempt| pause(attempt, 0.5)).into();
+        assert_eq!(seen, [1000, 2000, 4000, 32_000, 60_000, 60_000]);
+        assert_eq!((pause(1, 0.0), pause(1, 1.0)), (900, 1100));
+    }
+
+    #[test]
+    fn a_named_time_has_no_jitter() {
+        let failure = Failure::new(FailureKind::RetryAsked, "x");
+        for chance in [0.0, 1.0] {
+            let next = next(&policy(5), 4, &failure, Some(Duration::from_millis(700)), chance);
+            assert_eq!(next, Next::Retry(Duration::from_millis(700)));
+        }
+    }
+}
