@@ -9,7 +9,7 @@ use lapin::types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, L
 use serde_json::{Value, json};
 
 use crate::harness::DEADLINE;
-use crate::harness::amqp::{Message, Peer, persistent};
+use crate::harness::amqp::{Message, Peer, persistent, table};
 use crate::outcomes::{Stage, WORKER, stage};
 
 /// A header: its name, what is sent, what a guest is told, and what arrives when the guest publishes that.
@@ -76,14 +76,6 @@ fn rows() -> Vec<Row> {
             ]),
         ),
     ]
-}
-
-fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in entries {
-        table.insert((*name).into(), value.clone());
-    }
-    table
 }
 
 /// All thirteen properties, with these headers.

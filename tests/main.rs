@@ -21,5 +21,6 @@ mod outcomes;
 mod publications;
 mod readme;
 mod recovery;
+mod retries;
 mod sandbox;
 mod topology;

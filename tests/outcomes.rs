@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::SystemTime;
 
 use futures_util::StreamExt;
 use lapin::BasicProperties;
@@ -36,33 +36,6 @@ async fn a_requeue_comes_back_at_once_and_is_no_attempt() {
     stage.wait_for_settled("probe", "acked", 1).await;
     assert_eq!(stage.settled("probe", "requeued").await, 1);
     stage.expect_empty(&["work", "work.dead"]).await;
-}
-
-#[tokio::test]
-async fn a_retry_waits_and_publishes_again_each_time() {
-    const PAUSE: Duration = Duration::from_millis(400);
-    let stage = stage("retry", "", &[("probe", WORKER)]).await;
-    let start = Instant::now();
-    stage.send("1", r#"{"do":"describe","to":"/@out","then":{"do":"retry","ms":400}}"#).await;
-    let seen = stage.take("out", 4).await;
-    assert!(start.elapsed() >= 3 * PAUSE, "four runs after {:?}", start.elapsed());
-    assert!(seen.iter().all(|message| message.json()["attempt"] == 1));
-    assert_eq!(stage.settled("probe", "dead-lettered").await, 0);
-}
-
-/// A handler that never has enough turns slowly, whatever it answers.
-#[tokio::test]
-async fn retries_without_end_are_no_hot_loop() {
-    let stage = stage("pace", "", &[("probe", WORKER)]).await;
-    stage.send("1", r#"{"do":"publish","publications":[{"to":"/@out"}],"then":{"do":"retry"}}"#).await;
-    stage.send("2", r#"{"do":"publish","publications":[{"to":"/@out"}],"then":{"do":"requeue"}}"#).await;
-    let start = Instant::now();
-    // Three of the first: at once, and after a pause each; one more of the second, whose first requeue has no pause.
-    stage.take("out", 7).await;
-    assert!(start.elapsed() >= Duration::from_millis(1800), "seven runs after {:?}", start.elapsed());
-    let runs = stage.settled("probe", "retried").await + stage.settled("probe", "requeued").await;
-    let most = 2 * start.elapsed().as_secs() + 5;
-    assert!(runs <= most, "{runs} runs in {:?}", start.elapsed());
 }
 
 #[tokio::test]
@@ -149,7 +122,7 @@ async fn every_failure_is_dead_lettered_with_its_reason() {
         ),
     ];
     let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[[queue]]\nname = \"@out\"\nconsume = false\n\
-                    [limits]\ntime = \"2s\"\nmemory = \"16MiB\"\n[grant]\npublish = [\"/@out\", \"/@nobody\"]\n";
+                    [limits]\ntime = \"2s\"\nmemory = \"16MiB\"\n[grant]\npublish = [\"/@out\", \"/@nobody\"]\n[failure]\nattempts = 1\n";
     let settings = "[limits]\npublications = 10\noutput = \"1MiB\"\n";
     let stage = stage("failures", settings, &[("probe", manifest)]).await;
     for (number, (command, ..)) in cases.iter().enumerate() {
@@ -244,7 +217,7 @@ async fn what_no_queue_takes_fails_unless_the_manifest_drops_it() {
     let manifest = |queue: &str, grants: &str, unroutable: &str| {
         format!(
             "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@{queue}\"\n[publish]\nunroutable = \"{unroutable}\"\n\
-             [grant]\npublish = [{grants}]\n"
+             [failure]\nattempts = 1\n[grant]\npublish = [{grants}]\n"
         )
     };
     let strict = manifest("strict", r#""/@nobody", { to = "/@perhaps", unroutable = "drop" }"#, "fail");
@@ -310,9 +283,9 @@ async fn the_order_of_settling_loses_and_repeats_nothing() {
     }
 }
 
-/// A worker that runs the probe on `@work`, and may publish to `@out` and reply.
+/// A worker that runs the probe on `@work`, once for each message, and may publish to `@out` and reply.
 pub const WORKER: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[[queue]]\nname = \"@out\"\n\
-                          consume = false\n[grant]\npublish = [\"reply\", \"/@out\"]\n";
+                          consume = false\n[grant]\npublish = [\"reply\", \"/@out\"]\n[failure]\nattempts = 1\n";
 
 /// A host that is ready, with a peer beside it. `@` in a manifest and in what [`Stage::named`] is given begins a name
 /// of a queue or exchange that belongs to this test alone.

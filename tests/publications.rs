@@ -17,7 +17,7 @@ use crate::outcomes::{Stage, by_id, guest, id, stage};
 /// May publish to `@out`, and to exchanges that are there or are not.
 const WORKER: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[[queue]]\nname = \"@out\"\n\
                       consume = false\n[grant]\npublish = [\"/@out\", \"@missing\", \"@short-lived\"]\n\
-                      [consume]\nconcurrency = 8\n";
+                      [consume]\nconcurrency = 8\n[failure]\nattempts = 1\n";
 const SETTINGS: &str = "[limits]\nbody = \"64KiB\"\n";
 
 /// Sends, in one burst, a good publication before and after each of the bad ones; every one of a delivery of its own.
@@ -177,7 +177,8 @@ async fn what_the_broker_refuses_ends_as_a_dead_letter() {
     let (channel, none) = (peer.channel(), FieldTable::default());
     channel.exchange_declare("internal".into(), ExchangeKind::Fanout, options, none).await.unwrap();
     let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n[[queue]]\nname = \"out\"\n\
-                    consume = false\n[grant]\npublish = [\"/out\", \"closed\", \"internal\"]\n";
+                    consume = false\n[grant]\npublish = [\"/out\", \"closed\", \"internal\"]\n\
+                    [failure]\nattempts = 3\nbackoff = { first = \"100ms\" }\n";
     let url = vhost.url.replace("guest:guest", &format!("{user}:clerk"));
     let config = HostConfig::new(&url).plugin("probe.wasm", &guest("probe")).manifest("probe", manifest);
     let host = Host::ready(config).await;
@@ -189,6 +190,8 @@ async fn what_the_broker_refuses_ends_as_a_dead_letter() {
     for (number, exchange) in [("1", "closed"), ("3", "internal")] {
         let error = letters[number].text_header("x-wabbit-error").unwrap();
         assert!(error.contains(exchange) && error.contains("ACCESS_REFUSED"), "{error}");
+        // It may not write to the ladder either: what fails is tried again in place.
+        assert_eq!(letters[number].header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(3)));
     }
     // The fate of others on a channel that closes is unknown: they may be published twice, and none is missing.
     wait_until(DEADLINE, "the neighbours to be acked", async || match host.get("/workers").await[0]["counts"]["acked"]

@@ -7,21 +7,13 @@ use lapin::{ExchangeKind, Queue};
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::harness::amqp::{Peer, Published, persistent};
+use crate::harness::amqp::{Peer, Published, persistent, table};
 use crate::harness::host::Host;
 use crate::harness::{DEADLINE, wait_until};
 use crate::outcomes::{Stage, backstage, curtain, row, stage};
 
 fn text(text: &str) -> AMQPValue {
     AMQPValue::LongString(text.into())
-}
-
-fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
-    let mut table = FieldTable::default();
-    for (name, value) in entries {
-        table.insert((*name).into(), value.clone());
-    }
-    table
 }
 
 const DURABLE: QueueDeclareOptions =
@@ -229,7 +221,7 @@ bind = [{ exchange = "@news" }]
 #[tokio::test]
 async fn dead_letters_go_where_the_manifest_says() {
     let queues = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@one\"\n[[queue]]\nname = \"@two\"\n";
-    let named = format!("{queues}[failure]\ndead-letter = \"@lost\"\n");
+    let named = format!("{queues}[failure]\nattempts = 1\ndead-letter = \"@lost\"\n");
     let (vhost, folder, config) = backstage("lost", "", &[("probe", &named)]).await;
     // Somebody made it already, in another way than the host would: it is taken as it is.
     let peer = Peer::connect(&vhost.url).await;
@@ -248,7 +240,7 @@ async fn dead_letters_go_where_the_manifest_says() {
     // While it is gone nothing is lost; the host makes it again.
     stage.peer.delete_queue(&stage.vhost.unique("lost")).await;
     stage.peer.publish("", &stage.vhost.unique("one"), br#"{"do":"error"}"#, persistent()).await;
-    stage.host.wait_for_log("no dead letter").await;
+    stage.host.wait_for_log("a copy was not taken").await;
     wait_until(DEADLINE, "a letter in the new queue", async || {
         match stage.peer.try_count(&stage.vhost.unique("lost")).await {
             Some(1) => Ok(()),
@@ -347,6 +339,8 @@ name = "@late"
 durable = false
 arguments = { x-max-length = 7 }
 bind = [{ exchange = "@never", routing-key = "k" }]
+[failure]
+attempts = 1
 "#;
     let (vhost, _folder, config) = backstage("none", "", &[OTHER, ("late", late)]).await;
     let peer = Peer::connect(&vhost.url).await;
@@ -360,7 +354,7 @@ bind = [{ exchange = "@never", routing-key = "k" }]
     peer.wait_for_count(&name("late"), 0, DEADLINE).await;
     // Its dead letters have nowhere to go: they come back until somebody makes the queue.
     peer.publish("", &name("late"), br#"{"do":"error"}"#, persistent()).await;
-    host.wait_for_log("no dead letter").await;
+    host.wait_for_log("a copy was not taken").await;
     assert_eq!(peer.try_count(&name("late.dead")).await, None);
     peer.durable_queue(&name("late.dead")).await;
     peer.take(&name("late.dead"), DEADLINE).await;

@@ -61,6 +61,15 @@ pub enum Published {
     Refused,
 }
 
+/// A table of these.
+pub fn table(entries: &[(&str, AMQPValue)]) -> FieldTable {
+    let mut table = FieldTable::default();
+    for (name, value) in entries {
+        table.insert((*name).into(), value.clone());
+    }
+    table
+}
+
 /// Properties of a message that survives a restart of the broker.
 pub fn persistent() -> BasicProperties {
     BasicProperties::default().with_delivery_mode(2)

@@ -33,8 +33,8 @@ pub async fn bind_for_retries(session: &Session, queue: &str) -> Result<(), Trou
     bind(session, queue, RETRY_EXCHANGE, queue).await
 }
 
-/// Makes sure of a rung.
-pub async fn declare_rung(session: &Session, rung: Rung) -> Result<(), Trouble> {
+/// Makes sure of a rung. Says whether it was not there before.
+pub async fn declare_rung(session: &Session, rung: Rung) -> Result<bool, Trouble> {
     let name = rung.name();
     let mut arguments = quorum_arguments();
     // Seven days in milliseconds fit an `I`.
@@ -45,21 +45,23 @@ pub async fn declare_rung(session: &Session, rung: Rung) -> Result<(), Trouble> 
         ("x-dead-letter-strategy".to_owned(), Value::text("at-least-once")),
         ("x-dead-letter-exchange".to_owned(), Value::text(RETRY_EXCHANGE)),
     ]);
-    declare_queue(session, &name, arguments).await?;
+    let new = declare_queue(session, &name, arguments).await?;
     declare_exchange(session, &name, ExchangeKind::Fanout, Table::new()).await?;
-    bind(session, &name, &name, "").await
+    bind(session, &name, &name, "").await?;
+    Ok(new)
 }
 
-async fn declare_queue(session: &Session, name: &str, arguments: Table) -> Result<(), Trouble> {
+async fn declare_queue(session: &Session, name: &str, arguments: Table) -> Result<bool, Trouble> {
     match verify_queue(session, name).await {
         Err(trouble) if trouble.reason == Reason::NotFound => {}
-        settled => return settled,
+        settled => return settled.map(|()| false),
     }
     let doing = |trouble: Trouble| trouble.while_doing(format_args!("cannot declare queue `{name}`"));
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
     within(CALL_TIMEOUT, channel.queue_declare(name.into(), options, to_table(arguments))).await.map_err(doing)?;
-    close(channel).await
+    close(channel).await?;
+    Ok(true)
 }
 
 async fn declare_exchange(session: &Session, name: &str, kind: ExchangeKind, arguments: Table) -> Result<(), Trouble> {

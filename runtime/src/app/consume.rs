@@ -8,7 +8,7 @@ mod carry_out;
 mod fail;
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, VecDeque},
     future::poll_fn,
     panic::AssertUnwindSafe,
     pin::{Pin, pin},
@@ -33,7 +33,7 @@ use crate::{
     amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
     delivery::{Delivery, Value},
     manifest::{Declare, Order},
-    outcome::{Failure, FailureKind, Outcome},
+    outcome::{Failure, FailureKind, Outcome, Publication},
     route::{Route, route},
     settle::{Facts, Lanes, Progress, Verdict, Window, ladder::Rung},
     telemetry::Settled,
@@ -151,8 +151,8 @@ struct Run {
     ready: VecDeque<Key>,
     /// Where the worker keeps an order.
     lanes: Lanes<Lane, Key>,
-    /// The rungs that are known to be there.
-    rungs: HashSet<Rung>,
+    /// The rungs that are known to be there, and from when on they are used.
+    rungs: HashMap<Rung, Instant>,
     /// When acks that wait must leave.
     flush_at: Option<Instant>,
     /// Which queue is asked first, so that a busy one does not keep others out.
@@ -163,8 +163,16 @@ struct Queue {
     declared: Declared,
     consumer: Consumer,
     unsettled: Window<InHand>,
-    /// Whether what waits on the ladder is known to come back to it.
-    comes_back: bool,
+    way_back: WayBack,
+}
+
+/// Whether what waits on the ladder comes back to a queue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum WayBack {
+    Unknown,
+    Open,
+    /// The user may not declare it, or not publish to it.
+    Forbidden,
 }
 
 /// A delivery between its arrival and its settlement.
@@ -189,6 +197,8 @@ enum Done {
     Paused(Key),
     /// A pause is over: to be tried again.
     Again(Key),
+    /// A rung may be used now: the copy for it.
+    Copy(Key, Round, Publication),
 }
 
 type Slot = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
@@ -212,15 +222,12 @@ impl Run {
         for declared in declared {
             let name = Arc::clone(&declared.name);
             let consumer = Consumer::open(session, name, worker.manifest.consume.prefetch).await?;
-            queues.push(Queue { declared, consumer, unsettled: Window::default(), comes_back: false });
+            queues.push(Queue { declared, consumer, unsettled: Window::default(), way_back: WayBack::Unknown });
         }
         // What waits on the ladder since a former life of a queue comes back, too.
         if worker.manifest.declare == Declare::Create && worker.manifest.failure.attempts > 1 {
             for queue in queues.iter_mut().filter(|queue| !queue.declared.temporary) {
-                match amqp::bind_for_retries(session, &queue.declared.name).await {
-                    Ok(()) => queue.comes_back = true,
-                    Err(trouble) => tracing::warn!(worker = %worker.name, "retries are not possible: {trouble}"),
-                }
+                queue.open_way_back(session, &worker.name).await?;
             }
         }
         Ok(Self {
@@ -236,7 +243,7 @@ impl Run {
             waiting: None,
             ready: VecDeque::new(),
             lanes: Lanes::default(),
-            rungs: HashSet::new(),
+            rungs: HashMap::new(),
             flush_at: None,
             turn: 0,
         })
@@ -467,6 +474,12 @@ impl Run {
             }
             Done::Again(key) => {
                 self.ready.push_back(key);
+                Ok(())
+            }
+            Done::Copy(key, round, copy) => {
+                if self.in_round(key, round).is_some() {
+                    self.send_copy(key, copy, Settled::Retried);
+                }
                 Ok(())
             }
         }

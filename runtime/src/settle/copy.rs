@@ -59,12 +59,13 @@ pub fn dead_letter(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, q
     Publication { exchange: String::new(), routing_key: queue.to_owned(), body: delivery.body.clone(), properties }
 }
 
-/// The copy of a failed delivery that waits on this rung for another try.
-pub fn retry(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, rung: Rung) -> Publication {
-    let mut properties = copied(delivery, failure, origin);
-    shrink(&mut properties);
+/// The copy of a failed delivery that waits on this rung for another try. Nothing where it would not fit a frame: the
+/// next try is to see all of the message.
+pub fn retry(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, rung: Rung) -> Option<Publication> {
+    let properties = copied(delivery, failure, origin);
     let (exchange, routing_key) = (rung.name(), delivery.queue.to_string());
-    Publication { exchange, routing_key, body: delivery.body.clone(), properties }
+    let fits = properties.encoded_len() <= PROPERTIES_BYTES_MAX;
+    fits.then(|| Publication { exchange, routing_key, body: delivery.body.clone(), properties })
 }
 
 /// Makes of a copy that comes back from its wait what the message was, with the number of its try. Whatever did not
@@ -258,7 +259,7 @@ mod tests {
             assert_eq!((delivery.attempt, delivery.exchange.as_str()), (attempt, "order"));
             let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(attempt.into());
             let rung = Rung::of(std::time::Duration::from_secs(1));
-            let copy = retry(&delivery, &failure, Origin { worker: "w", plugin: "sha256:00", at }, rung);
+            let copy = retry(&delivery, &failure, Origin { worker: "w", plugin: "sha256:00", at }, rung).unwrap();
             assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str()), (rung.name().as_str(), "q"));
             assert_eq!((&copy.properties.expiration, &copy.properties.user_id), (&None, &None));
             assert_eq!(copy.properties.header(FIRST_FAILURE), Some(&Value::Timestamp(1)));

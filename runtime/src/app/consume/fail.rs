@@ -7,13 +7,13 @@ use std::{
 
 use tokio::time::sleep;
 
-use super::{Done, Key, Role, Run};
+use super::{Done, Key, Queue, Role, Run, WayBack};
 use crate::{
-    amqp::{self, Trouble},
+    amqp::{self, Reason, Session, Trouble},
     manifest::{Declare, Order},
     outcome::{Checked, Failure, Publication},
     settle::{
-        Progress, PutBack, copy,
+        Progress, PutBack, Verdict, copy,
         ladder::Rung,
         retry::{Next, next},
     },
@@ -25,38 +25,52 @@ const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
 /// For how long a delivery is tried again without being settled. The broker ends a channel whose deliveries stay
 /// unsettled for 30 minutes.
 const IN_PLACE_MAX: Duration = Duration::from_secs(15 * 60);
+/// For how long a rung that was just declared is not used. A RabbitMQ (3.10.8) that is killed within about half a second
+/// of the declaration forgets what the new quorum queue had confirmed.
+const NEW_RUNG_REST: Duration = Duration::from_secs(1);
 
 impl Run {
     /// Decides over a delivery that failed, and sends its copy or begins its pause.
     pub(super) async fn fail(&mut self, key: Key, failure: &Failure, after: Option<Duration>) {
         let worker = Arc::clone(&self.worker);
         worker.metrics.fail(failure.kind, &failure.error);
-        let in_place = self.in_place(key);
         let Some(in_hand) = self.in_hand(key) else { return };
-        let attempt = in_hand.delivery.attempt;
-        match next(&worker.manifest.failure, attempt, failure, after, fastrand::f64()) {
-            Next::DeadLetter => self.dead_letter(key, failure),
-            Next::Retry(pause) if in_place => {
-                let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
-                if held.saturating_add(pause) > IN_PLACE_MAX {
-                    return self.dead_letter(key, failure);
-                }
-                // Other workers see a copy with its number; here the delivery stays the one that came.
-                Arc::make_mut(&mut in_hand.delivery).attempt = attempt.saturating_add(1);
-                worker.metrics.settle(Settled::Retried);
-                self.begin_again(key);
+        let pause = match next(&worker.manifest.failure, in_hand.delivery.attempt, failure, after, fastrand::f64()) {
+            Next::DeadLetter => return self.dead_letter(key, failure),
+            Next::Retry(pause) => pause,
+        };
+        match self.waiting_copy(key, failure, Rung::of(pause)).await {
+            Ok(Some((copy, rest))) if rest.is_zero() => self.send_copy(key, copy, Settled::Retried),
+            Ok(Some((copy, rest))) => {
+                let Some(round) = self.in_hand(key).map(|in_hand| in_hand.round) else { return };
                 self.tasks.spawn(async move {
-                    sleep(pause).await;
-                    Done::Again(key)
+                    sleep(rest).await;
+                    Done::Copy(key, round, copy)
                 });
             }
-            Next::Retry(pause) => {
-                if let Err(trouble) = self.retry(key, failure, Rung::of(pause)).await {
-                    tracing::warn!(worker = %worker.name, "cannot retry: {trouble}");
-                    self.put_back(key, &PutBack::BrokerTrouble);
-                }
+            Ok(None) => self.hold(key, failure, pause),
+            Err(trouble) => {
+                tracing::warn!(worker = %worker.name, "cannot retry: {trouble}");
+                self.put_back(key, &PutBack::BrokerTrouble);
             }
         }
+    }
+
+    /// Tries a delivery again in place: after a pause, during which it stays unsettled.
+    fn hold(&mut self, key: Key, failure: &Failure, pause: Duration) {
+        let Some(in_hand) = self.in_hand(key) else { return };
+        let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
+        if held.saturating_add(pause) > IN_PLACE_MAX {
+            return self.dead_letter(key, failure);
+        }
+        let delivery = Arc::make_mut(&mut in_hand.delivery);
+        delivery.attempt = delivery.attempt.saturating_add(1);
+        self.worker.metrics.settle(Settled::Retried);
+        self.begin_again(key);
+        self.tasks.spawn(async move {
+            sleep(pause).await;
+            Done::Again(key)
+        });
     }
 
     /// Whether a delivery is tried again without being settled: where an order is kept, and where the queue may be gone
@@ -75,27 +89,41 @@ impl Run {
         self.send_copy(key, letter, Settled::DeadLettered);
     }
 
-    /// Sends a copy to its rung. The first one of a rung, and of a queue, waits until the way there and back is known
-    /// to be open.
-    async fn retry(&mut self, key: Key, failure: &Failure, rung: Rung) -> Result<(), Trouble> {
+    /// The copy that waits on a rung, and how long the rung is still too young for it; nothing where the delivery is to
+    /// be tried again in place. The first one of a rung, and of a queue, waits until the way there and back is open.
+    async fn waiting_copy(
+        &mut self,
+        key: Key,
+        failure: &Failure,
+        rung: Rung,
+    ) -> Result<Option<(Publication, Duration)>, Trouble> {
         let worker = Arc::clone(&self.worker);
-        let Some(queue) = self.queues.get_mut(key.queue) else { return Ok(()) };
-        if !queue.comes_back {
-            amqp::bind_for_retries(&self.session, &queue.declared.name).await?;
-            queue.comes_back = true;
+        if self.in_place(key) {
+            return Ok(None);
         }
-        if !self.rungs.contains(&rung) {
-            amqp::declare_rung(&self.session, rung).await?;
-            self.rungs.insert(rung);
+        let Some(queue) = self.queues.get_mut(key.queue) else { return Ok(None) };
+        if queue.way_back == WayBack::Unknown {
+            queue.open_way_back(&self.session, &worker.name).await?;
         }
-        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
+        if queue.way_back == WayBack::Open && !self.rungs.contains_key(&rung) {
+            match amqp::declare_rung(&self.session, rung).await {
+                Ok(new) => {
+                    let rest = if new { NEW_RUNG_REST } else { Duration::ZERO };
+                    self.rungs.insert(rung, Instant::now() + rest);
+                }
+                Err(trouble) => queue.no_way_back(trouble, &worker.name)?,
+            }
+        }
+        if queue.way_back != WayBack::Open {
+            return Ok(None);
+        }
+        let Some(in_hand) = queue.unsettled.get_mut(key.tag) else { return Ok(None) };
         let origin = copy::Origin { worker: &worker.name, plugin: &in_hand.version.digest, at: SystemTime::now() };
-        let waiting = copy::retry(&in_hand.delivery, failure, origin, rung);
-        self.send_copy(key, waiting, Settled::Retried);
-        Ok(())
+        let rest = self.rungs.get(&rung).map_or(Duration::ZERO, |from| from.saturating_duration_since(Instant::now()));
+        Ok(copy::retry(&in_hand.delivery, failure, origin, rung).map(|copy| (copy, rest)))
     }
 
-    fn send_copy(&mut self, key: Key, publication: Publication, settled: Settled) {
+    pub(super) fn send_copy(&mut self, key: Key, publication: Publication, settled: Settled) {
         let Some(in_hand) = self.in_hand(key) else { return };
         in_hand.copied = Some(settled);
         in_hand.publishing = Some(Instant::now());
@@ -115,7 +143,7 @@ impl Run {
             tracing::warn!(worker = %worker.name, queue = %queue.declared.name, ?verdict, "a copy was not taken");
             declare_again = Some((Arc::clone(&self.session), queue.declared.clone()));
             // Whatever led there may be gone.
-            queue.comes_back = false;
+            queue.way_back = if *verdict == Verdict::Forbidden { WayBack::Forbidden } else { WayBack::Unknown };
             self.rungs.clear();
         }
         let done = if self.in_place(key) {
@@ -143,5 +171,29 @@ impl Run {
         in_hand.progress = Progress::default();
         in_hand.publishing = None;
         in_hand.copied = None;
+    }
+}
+
+impl Queue {
+    /// Lets what waits on the ladder come back to this queue. Errors: trouble other than a missing right.
+    pub(super) async fn open_way_back(&mut self, session: &Session, worker: &str) -> Result<(), Trouble> {
+        match amqp::bind_for_retries(session, &self.declared.name).await {
+            Ok(()) => self.way_back = WayBack::Open,
+            Err(trouble) => self.no_way_back(trouble, worker)?,
+        }
+        Ok(())
+    }
+
+    /// Without the right to the ladder, deliveries are tried again in place.
+    fn no_way_back(&mut self, trouble: Trouble, worker: &str) -> Result<(), Trouble> {
+        if trouble.reason != Reason::AccessRefused {
+            return Err(trouble);
+        }
+        tracing::warn!(
+            worker, queue = %self.declared.name,
+            "retries hold on to their deliveries: {trouble}; hint: give the user all rights on `wabbit\\..*`"
+        );
+        self.way_back = WayBack::Forbidden;
+        Ok(())
     }
 }
