@@ -45,8 +45,10 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
 
 /// The keys that a parser asks a section for.
 fn keys(code: &str) -> BTreeSet<&str> {
-    let asked =
-        ["checked", "one_of", "flag", "integer", "duration", "size", "section", "sections", "list", "map", "value"];
+    let asked = [
+        "checked", "one_of", "flag", "integer", "number", "duration", "size", "section", "sections", "list", "map",
+        "text_or", "value",
+    ];
     let asked = asked.iter().flat_map(|method| between(code, &format!(".{method}(\""), "\""));
     let planned =
         between(code, "planned(\"", "\")").into_iter().filter_map(|pair| pair.split_once("\", \"").map(|(_, key)| key));

@@ -162,7 +162,7 @@ fn order_table(section: &mut Section<'_>) -> Option<Order> {
         ("routing-key", _) => Ok(Order::RoutingKey),
         (_, Some(name)) if !name.is_empty() => Ok(Order::Header(name.to_owned())),
         _ => {
-            let problem = Problem::new(format!("{} is nothing that a message has", quoted(key)));
+            let problem = Problem::new(format!("{} cannot be the key of an order", quoted(key)));
             Err(problem.hint("`\"routing-key\"`, or `\"header:NAME\"`"))
         }
     })
