@@ -67,12 +67,9 @@ pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Decla
 }
 
 fn declared(manifest: &Manifest, queue: &Queue, name: &str) -> Declared {
-    // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the worker.
-    let source = if queue.name.is_empty() { &manifest.name } else { &queue.name };
-    let dead_letter = manifest.failure.dead_letter.clone().unwrap_or_else(|| format!("{source}.dead"));
     Declared {
         name: name.into(),
-        dead_letter: dead_letter.into(),
+        dead_letter: manifest.dead_letter(queue).into(),
         quorum: queue.quorum,
         temporary: queue.exclusive || queue.auto_delete || queue.name.is_empty(),
     }

@@ -1,6 +1,7 @@
 //! The command line: data on standard output, everything else on standard error.
 
 mod check;
+mod dead;
 mod inspect;
 mod invoke;
 mod publish;
@@ -11,11 +12,14 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::amqp::Trouble;
 use crate::app::settings::{Overrides, Settings, SettingsError};
 use crate::manifest::report::Style;
 
 /// Something failed.
 const FAILED: u8 = 1;
+/// The command was used wrongly, as with an unknown flag.
+const WRONG_USAGE: u8 = 2;
 /// The configuration is wrong (`EX_USAGE` of BSD's sysexits).
 const WRONG_CONFIGURATION: u8 = 64;
 
@@ -39,6 +43,8 @@ enum Command {
     Invoke(invoke::Invoke),
     /// Publish messages, and wait until the broker has confirmed them
     Publish(publish::Publish),
+    /// Look at dead letters, replay or delete them
+    Dead(dead::Dead),
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -77,6 +83,8 @@ enum Failed {
     Error(anyhow::Error),
     /// Exit 1; all has been said.
     Reported,
+    /// Exit 2, with this.
+    Usage(String),
     /// Exit 64; this is said, unless it is empty.
     Configuration(String),
 }
@@ -84,6 +92,12 @@ enum Failed {
 impl From<anyhow::Error> for Failed {
     fn from(error: anyhow::Error) -> Self {
         Self::Error(error)
+    }
+}
+
+impl From<Trouble> for Failed {
+    fn from(trouble: Trouble) -> Self {
+        Self::Error(trouble.into())
     }
 }
 
@@ -101,6 +115,7 @@ pub fn main() -> ExitCode {
         Command::Inspect(inspect) => inspect.execute(),
         Command::Invoke(invoke) => invoke.execute(),
         Command::Publish(publish) => publish.execute(),
+        Command::Dead(dead) => dead.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -109,6 +124,10 @@ pub fn main() -> ExitCode {
             ExitCode::from(FAILED)
         }
         Err(Failed::Reported) => ExitCode::from(FAILED),
+        Err(Failed::Usage(message)) => {
+            eprintln!("error: {message}");
+            ExitCode::from(WRONG_USAGE)
+        }
         Err(Failed::Configuration(message)) => {
             if !message.is_empty() {
                 eprintln!("{}", message.trim_end());

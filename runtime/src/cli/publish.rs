@@ -189,7 +189,8 @@ impl Tally {
     }
 }
 
-fn progress(total: Option<u64>) -> ProgressBar {
+/// A bar on a terminal, where there is a lot to do or nobody knows how much.
+pub(super) fn progress(total: Option<u64>) -> ProgressBar {
     let bar = match total {
         Some(total) if total > LONG && std::io::stderr().is_terminal() => ProgressBar::new(total),
         None if std::io::stderr().is_terminal() => ProgressBar::new_spinner(),

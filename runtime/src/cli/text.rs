@@ -57,7 +57,8 @@ pub(super) fn table_json(table: &Table) -> serde_json::Value {
     table.iter().map(|(name, value)| (name.clone(), value_json(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
-fn value_json(value: &Value) -> serde_json::Value {
+/// One value as JSON.
+pub(super) fn value_json(value: &Value) -> serde_json::Value {
     use serde_json::json;
     match value {
         Value::Bool(b) => json!(b),

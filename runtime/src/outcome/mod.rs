@@ -4,7 +4,7 @@ mod check;
 
 use std::{fmt, time::Duration};
 
-pub use check::{Checked, Rules, check, check_carriable, strip_reserved};
+pub use check::{Checked, Rules, SHORT_STRING_MAX, check, check_carriable, strip_reserved};
 
 use crate::delivery::Properties;
 

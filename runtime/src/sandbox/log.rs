@@ -201,7 +201,7 @@ impl Pollable for GuestStream {
 }
 
 /// Text that no terminal acts upon: control characters are written as escapes.
-fn escape(bytes: &[u8]) -> String {
+pub fn escape(bytes: &[u8]) -> String {
     let text = String::from_utf8_lossy(bytes);
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {

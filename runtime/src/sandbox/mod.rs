@@ -16,5 +16,5 @@ mod plugin;
 pub use call::CallLimits;
 pub use digest::Digest;
 pub use engine::Sandbox;
-pub use log::LogSink;
+pub use log::{LogSink, escape};
 pub use plugin::{LoadError, Plugin, Source};

@@ -18,7 +18,7 @@ use super::ladder::{RETRY_EXCHANGE, Rung};
 const ERROR_BYTES_MAX: usize = 1024;
 /// The most bytes of a copy's properties. A content header must fit one frame (128 KiB by default in RabbitMQ), or the
 /// broker closes the connection; a delivery's own may have filled nearly all of it.
-const PROPERTIES_BYTES_MAX: usize = 120 * 1024;
+pub(super) const PROPERTIES_BYTES_MAX: usize = 120 * 1024;
 
 const ATTEMPTS: &str = "x-wabbit-attempts";
 const QUEUE: &str = "x-wabbit-queue";
@@ -29,7 +29,7 @@ const EXPIRATION: &str = "x-wabbit-expiration";
 const USER_ID: &str = "x-wabbit-user-id";
 
 /// Headers of the broker or the publisher that a copy carries under another name.
-const MOVED: &[(&str, &str)] = &[
+pub(super) const MOVED: &[(&str, &str)] = &[
     ("CC", "x-wabbit-cc"),
     ("BCC", "x-wabbit-bcc"),
     ("x-death", "x-wabbit-x-death"),
@@ -113,6 +113,7 @@ fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>) -> Propert
     let mut headers = moved_aside(&mut properties);
     let text = |name: &str, text: &str| (name.to_owned(), Value::text(text));
     headers.extend([
+        text("x-wabbit-id", &format!("{:016x}", fastrand::u64(..))),
         text("x-wabbit-error", truncated(&failure.error, ERROR_BYTES_MAX)),
         text("x-wabbit-worker", origin.worker),
         text("x-wabbit-plugin", origin.plugin),
