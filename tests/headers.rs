@@ -13,10 +13,10 @@ use crate::harness::amqp::{Message, Peer, persistent, table};
 use crate::outcomes::{Stage, WORKER, stage};
 
 /// A header: its name, what is sent, what a guest is told, and what arrives when the guest publishes that.
-type Row = (&'static str, AMQPValue, Value, AMQPValue);
+pub type Row = (&'static str, AMQPValue, Value, AMQPValue);
 
 /// One header of every type that RabbitMQ knows, and what becomes of it.
-fn rows() -> Vec<Row> {
+pub fn rows() -> Vec<Row> {
     use AMQPValue as A;
     let long = |bytes: &[u8]| A::LongString(LongString::from(bytes.to_vec()));
     let bytes = |bytes: &[u8]| A::ByteArray(ByteArray::from(bytes.to_vec()));
@@ -79,7 +79,7 @@ fn rows() -> Vec<Row> {
 }
 
 /// All thirteen properties, with these headers.
-fn properties(headers: FieldTable, user: &str) -> BasicProperties {
+pub fn properties(headers: FieldTable, user: &str) -> BasicProperties {
     BasicProperties::default()
         .with_content_type("text/x-odd; charset=none".into())
         .with_content_encoding("identity".into())
@@ -97,22 +97,22 @@ fn properties(headers: FieldTable, user: &str) -> BasicProperties {
 }
 
 /// The user of the tests' connections.
-fn user(stage: &Stage) -> String {
+pub fn user(stage: &Stage) -> String {
     let (_, after) = stage.vhost.url.split_once("://").unwrap();
     after.split_once(':').unwrap().0.to_owned()
 }
 
-fn headers(message: &Message) -> BTreeMap<String, AMQPValue> {
+pub fn headers(message: &Message) -> BTreeMap<String, AMQPValue> {
     let headers = message.properties.headers().clone().unwrap_or_default();
     headers.into_iter().map(|(name, value)| (name.to_string(), value.clone())).collect()
 }
 
 /// Headers that the host added.
-fn is_ours(name: &str) -> bool {
+pub fn is_ours(name: &str) -> bool {
     name.starts_with("x-wabbit-")
 }
 
-const NOT_UTF8: &[u8] = b"\x00\xc3\x28 body \xff";
+pub const NOT_UTF8: &[u8] = b"\x00\xc3\x28 body \xff";
 
 #[tokio::test]
 async fn a_dead_letter_is_the_message_type_for_type() {

@@ -13,6 +13,7 @@ mod harness;
 
 mod bad_input;
 mod broker_fixture;
+mod dead;
 mod docs;
 mod headers;
 mod invariants;

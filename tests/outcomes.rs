@@ -79,7 +79,8 @@ async fn a_dead_letter_says_all_that_happened() {
     let told: BTreeSet<&str> =
         letter.properties.headers().as_ref().unwrap().inner().keys().map(|k| k.as_str()).collect();
     let known: BTreeSet<&str> = expected.iter().map(|(name, _)| *name).collect();
-    let times = BTreeSet::from(["x-wabbit-first-failure", "x-wabbit-last-failure", "x-wabbit-publication"]);
+    let times =
+        BTreeSet::from(["x-wabbit-id", "x-wabbit-first-failure", "x-wabbit-last-failure", "x-wabbit-publication"]);
     assert_eq!(told.difference(&known).copied().collect::<BTreeSet<_>>(), times);
     stage.wait_for_settled("probe", "dead-lettered", 1).await;
     stage.expect_empty(&["work"]).await;
