@@ -1,5 +1,6 @@
 //! `wabbit dead`, as a person types it: what is in the dead-letter queues, and the way back.
 
+use std::collections::BTreeSet;
 use std::fs;
 
 use lapin::options::{BasicGetOptions, QueueDeclareOptions};
@@ -7,9 +8,10 @@ use lapin::types::{AMQPValue, FieldArray, FieldTable};
 use serde_json::{Value, json};
 
 use crate::harness::amqp::{Peer, persistent};
+use crate::harness::broker::Broker;
 use crate::harness::host;
-use crate::harness::process::Output;
-use crate::harness::{DEADLINE, places};
+use crate::harness::process::{Lines, Output, Process};
+use crate::harness::{DEADLINE, places, wait_until};
 use crate::headers::{NOT_UTF8, headers, is_ours, properties, rows, user};
 use crate::outcomes::{Stage, WORKER, stage};
 
@@ -268,6 +270,46 @@ async fn a_letter_that_is_not_confirmed_stays() {
     expect(output, 1, "0 replayed, 3 left\n", &["the broker refused it", "is the queue full?"]);
     assert_eq!(errors(&stage, "work.dead", 3).await, ["one", "two", "three"]);
     stage.expect_empty(&["work"]).await;
+}
+
+/// A replay that is killed leaves each letter in one of the two queues, or in both.
+#[tokio::test]
+async fn a_killed_replay_loses_nothing() {
+    const COUNT: usize = 5_000;
+    let vhost = Broker::shared().await.vhost("dead-killed").await;
+    let peer = Peer::connect(&vhost.url).await;
+    let (work, letters) = (vhost.unique("work"), vhost.unique("work.dead"));
+    for queue in [&work, &letters] {
+        peer.durable_queue(queue).await;
+    }
+    let mut table = FieldTable::default();
+    table.insert("x-wabbit-queue".into(), AMQPValue::LongString(work.as_str().into()));
+    let bodies = (0..COUNT).map(|n| n.to_string());
+    peer.publish_all("", &letters, bodies, persistent().with_headers(table)).await;
+
+    let folder = places::folder("dead-killed");
+    let mut command = host::wabbit(folder.path());
+    command.args(["dead", "replay", &letters, "--all", "--amqp-url", &vhost.url]);
+    let lines = Lines::default();
+    let mut replaying = Process::start("wabbit dead replay", command, &lines);
+    wait_until(DEADLINE, "some letters to be replayed", async || match peer.count(&work).await {
+        0 => Err("none is".to_owned()),
+        _ => Ok(()),
+    })
+    .await;
+    replaying.kill();
+    // The broker gives back what the dead command held.
+    let mut found = BTreeSet::new();
+    wait_until(DEADLINE, format!("{COUNT} letters in both queues"), async || {
+        for queue in [&work, &letters] {
+            let count = peer.count(queue).await as usize;
+            for message in peer.drain(queue, count, DEADLINE).await {
+                found.insert(message.text().to_owned());
+            }
+        }
+        if found.len() == COUNT { Ok(()) } else { Err(format!("{} are there; {lines}", found.len())) }
+    })
+    .await;
 }
 
 /// A letter that somebody else holds is neither replayed nor deleted.

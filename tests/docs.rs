@@ -216,11 +216,13 @@ fn flags(help: &str) -> BTreeSet<String> {
 async fn every_flag_is_on_the_page_of_commands() {
     let page = read("docs/cli.md");
     let folder = places::folder("flags");
-    for command in ["run", "check", "inspect", "invoke", "publish"] {
-        let help = host::run(folder.path(), &[command, "--help"]).await.success();
+    let dead = ["dead list", "dead show", "dead replay", "dead purge"];
+    for command in ["run", "check", "inspect", "invoke", "publish"].iter().chain(&dead) {
+        let words: Vec<_> = command.split(' ').collect();
+        let help = host::run(folder.path(), &[&*words, &["--help"]].concat()).await.success();
         let known = flags(&help);
         assert!(known.contains("--help"), "{known:?}");
-        let part = below(&page, &format!("## `wabbit {command}`"));
+        let part = below(&page, &format!("## `wabbit {}`", words[0]));
         let common = below(&page, "## Flags that choose the settings");
         for flag in known.iter().filter(|flag| *flag != "--help") {
             let is_in = |text: &str| text.contains(&format!("`{flag} ")) || text.contains(&format!("`{flag}`"));

@@ -242,7 +242,7 @@ pub async fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// The built host in `folder`, and nothing from the developer's environment that could change what it does. Compiled
 /// plugins are shared by all tests, since compiling them takes longer than most tests; a test about that cache sets
 /// `XDG_CACHE_HOME` itself.
-fn wabbit(folder: &Path) -> Command {
+pub fn wabbit(folder: &Path) -> Command {
     let mut command = process::bound(binary());
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("WABBIT_") {
