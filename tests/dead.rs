@@ -141,6 +141,28 @@ async fn dead_letters_are_shown_and_stay() {
     expect(dead(&stage, &["show", "@work.dead"]).await, 1, "", &["there is no queue `", "hint: `wabbit dead list`"]);
 }
 
+/// What is given back to a quorum queue keeps its place, too.
+#[tokio::test]
+async fn letters_of_a_quorum_queue_are_shown_and_replayed_in_order() {
+    let mut stage =
+        stage("dead-quorum", "", &[("probe", &WORKER.replacen("\"@work\"", "\"@work\"\nquorum = true", 1))]).await;
+    let names = ["one", "two", "three"];
+    for (name, count) in names.iter().zip(1..) {
+        stage.send(name, &json!({"do": "error", "text": name}).to_string()).await;
+        stage.peer.wait_for_count(&stage.named("@work.dead"), count, DEADLINE).await;
+    }
+    assert_eq!(stage.host.terminate().await, 0);
+    for limit in ["1", "2", "3"] {
+        let shown = parsed(dead(&stage, &["show", "@work.dead", "--json", "--limit", limit]).await);
+        let told: Vec<_> = shown["letters"].as_array().unwrap().iter().map(|letter| &letter["error"]).collect();
+        assert_eq!(told, names[..limit.parse().unwrap()]);
+        stage.peer.wait_for_count(&stage.named("@work.dead"), 3, DEADLINE).await;
+    }
+    expect(dead(&stage, &["replay", "@work.dead", "--all"]).await, 0, "3 replayed\n", &[]);
+    assert_eq!(errors(&stage, "work", 3).await, names);
+    stage.expect_empty(&["work.dead"]).await;
+}
+
 #[tokio::test]
 async fn all_letters_are_replayed_once() {
     const COUNT: usize = 700;

@@ -238,7 +238,8 @@ impl Manifest {
 
     /// The dead-letter queue of one of its queues.
     pub fn dead_letter(&self, queue: &Queue) -> String {
-        // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the worker.
+        // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the
+        // worker.
         let source = if queue.name.is_empty() { &self.name } else { &queue.name };
         self.failure.dead_letter.clone().unwrap_or_else(|| format!("{source}.dead"))
     }

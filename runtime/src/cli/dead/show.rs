@@ -167,7 +167,8 @@ mod tests {
             ("x-wabbit-last-failure", Value::Timestamp(910)),
         ];
         let letter = letter(&known, b"x\ty");
-        let text = "id           -\nreason       -\nerror        a\\u{1b}[31mb\\nc\nattempts     2\nage          1m 30s\n\
+        let text = "id           -\nreason       -\nerror        a\\u{1b}[31mb\\nc\nattempts     2\n\
+                    age          1m 30s\n\
                     worker       -\nplugin       -\nqueue        -\nexchange     -\nrouting-key  -\n\
                     body         3 bytes: x\\ty\n";
         assert_eq!(as_text(&letter, now), text);
