@@ -11,6 +11,9 @@ use crate::{
     outcome::{Publication, SHORT_STRING_MAX, strip_reserved},
 };
 
+/// What a quorum queue notes on the messages that it delivers again: how often that was.
+const COUNTS: &[&str] = &["x-delivery-count", "x-acquired-count"];
+
 /// Why a letter stays where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReplayed {
@@ -34,7 +37,8 @@ pub fn replay(letter: Delivery, to: Option<&str>) -> Result<Publication, NotRepl
     }
     let mut properties = letter.properties;
     strip_reserved(&mut properties.headers);
-    properties.headers.retain(|(name, _)| !MOVED.iter().any(|(theirs, _)| theirs == name));
+    let brokers = |name: &str| MOVED.iter().any(|(theirs, _)| *theirs == name) || COUNTS.contains(&name);
+    properties.headers.retain(|(name, _)| !brokers(name));
     (properties.expiration, properties.user_id) = (None, None);
     match properties.encoded_len() {
         size if size > PROPERTIES_BYTES_MAX => Err(NotReplayed::TooLarge(size)),
@@ -108,8 +112,13 @@ mod tests {
     #[test]
     fn what_the_broker_would_act_upon_goes() {
         // A letter that somebody else put there.
-        let headers =
-            [("CC", Value::Array(vec![])), ("x-death", Value::Void), ("BCC", Value::Void), ("kept", Value::Void)];
+        let headers = [
+            ("CC", Value::Array(vec![])),
+            ("x-death", Value::Void),
+            ("BCC", Value::Void),
+            ("x-delivery-count", Value::I64(3)),
+            ("kept", Value::Void),
+        ];
         let foreign = message(headers.map(|(name, value)| (name.to_owned(), value)).into());
         let again = replay(foreign, Some("other")).unwrap();
         assert_eq!(again.properties.headers, [("kept".to_owned(), Value::Void)]);
