@@ -11,10 +11,8 @@ use crate::{
     amqp::{self, Session},
     cli::{Failed, SettingsArgs, settings_with_manifests, style},
     manifest::{Manifest, read_folder, report},
+    settle::ladder::LOST_QUEUE,
 };
-
-/// Where messages go whose wait for another try ended after their queue was deleted.
-const LOST: &str = "wabbit.lost";
 
 #[derive(Args)]
 pub(super) struct List {
@@ -65,7 +63,8 @@ fn queues(manifests: &[Manifest]) -> BTreeMap<String, Vec<String>> {
 
 async fn rows(session: &Session, queues: BTreeMap<String, Vec<String>>) -> Result<Vec<Row>, Failed> {
     let mut rows = Vec::new();
-    let lost = (!queues.contains_key(LOST)).then(|| (LOST.to_owned(), Vec::new()));
+    // Of messages whose wait for another try ended after their queue was deleted.
+    let lost = (!queues.contains_key(LOST_QUEUE)).then(|| (LOST_QUEUE.to_owned(), Vec::new()));
     for (queue, workers) in queues.into_iter().chain(lost) {
         let letters = amqp::count(session, &queue).await?;
         // Nobody has lost anything where this one is not there.
@@ -135,7 +134,8 @@ mod tests {
             letters,
             workers: workers.iter().map(|&worker| worker.to_owned()).collect(),
         };
-        let rows = [row("work.dead", Some(12), &["a", "b"]), row("gr\u{fc}n", None, &["c"]), row(LOST, Some(0), &[])];
+        let rows =
+            [row("work.dead", Some(12), &["a", "b"]), row("gr\u{fc}n", None, &["c"]), row(LOST_QUEUE, Some(0), &[])];
         let expected = "queue        letters    workers\n\
                         work.dead    12         a, b\n\
                         gr\u{fc}n         not there  c\n\
