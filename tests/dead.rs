@@ -45,7 +45,7 @@ fn expect(output: Output, code: i32, stdout: &str, stderr: &[&str]) {
 async fn letters(test: &str, errors: &[&str]) -> Stage {
     let mut stage = stage(test, "", &[("probe", WORKER)]).await;
     for (number, error) in errors.iter().enumerate() {
-        stage.send(error, &json!({"do": "error", "text": error}).to_string()).await;
+        stage.send(error, &json!({"do": "dead-letter", "reason": error}).to_string()).await;
         stage.peer.wait_for_count(&stage.named("@work.dead"), u32::try_from(number).unwrap() + 1, DEADLINE).await;
     }
     assert_eq!(stage.host.terminate().await, 0);
@@ -55,7 +55,7 @@ async fn letters(test: &str, errors: &[&str]) -> Stage {
 /// The errors in the bodies of a queue's messages, which is emptied.
 async fn errors(stage: &Stage, queue: &str, count: usize) -> Vec<String> {
     let messages = stage.take(queue, count).await;
-    messages.iter().map(|message| message.json()["text"].as_str().unwrap().to_owned()).collect()
+    messages.iter().map(|message| message.json()["reason"].as_str().unwrap().to_owned()).collect()
 }
 
 #[tokio::test]
@@ -104,9 +104,9 @@ async fn dead_letters_are_shown_and_stay() {
     assert!(id.len() == 16 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')), "{id}");
     assert!(letter["plugin"].as_str().unwrap().starts_with("sha256:"), "{letter}");
     assert!(letter["age_seconds"].as_u64().unwrap() < 600 && letter["last_failure"].is_u64(), "{letter}");
-    let body = r#"{"do":"error","text":"one"}"#;
+    let body = r#"{"do":"dead-letter","reason":"one"}"#;
     for (key, value) in [
-        ("reason", json!("handler-error")),
+        ("reason", json!("dead-lettered")),
         ("attempts", json!(1)),
         ("worker", json!("probe")),
         ("queue", json!(stage.named("@work"))),
@@ -122,8 +122,12 @@ async fn dead_letters_are_shown_and_stay() {
     assert!(output.stderr.contains("2 of 3 letters"), "{}", output.stderr);
     let text = output.success();
     assert_eq!(text.matches("\n\n").count(), 1, "{text}");
-    for part in [id, "error        one\n", "error        two\\u{1b}[31m\n", &format!("body         27 bytes: {body}\n")]
-    {
+    for part in [
+        id,
+        "error        one\n",
+        "error        two\\u{1b}[31m\n",
+        &format!("body         {} bytes: {body}\n", body.len()),
+    ] {
         assert!(text.contains(part), "`{part}` is not in\n{text}");
     }
     // They are where they were, and marked as seen.
@@ -148,7 +152,7 @@ async fn letters_of_a_quorum_queue_are_shown_and_replayed_in_order() {
         stage("dead-quorum", "", &[("probe", &WORKER.replacen("\"@work\"", "\"@work\"\nquorum = true", 1))]).await;
     let names = ["one", "two", "three"];
     for (name, count) in names.iter().zip(1..) {
-        stage.send(name, &json!({"do": "error", "text": name}).to_string()).await;
+        stage.send(name, &json!({"do": "dead-letter", "reason": name}).to_string()).await;
         stage.peer.wait_for_count(&stage.named("@work.dead"), count, DEADLINE).await;
     }
     assert_eq!(stage.host.terminate().await, 0);
@@ -161,7 +165,7 @@ async fn letters_of_a_quorum_queue_are_shown_and_replayed_in_order() {
     expect(dead(&stage, &["replay", "@work.dead", "--all"]).await, 0, "3 replayed\n", &[]);
     let again = stage.take("work", 3).await;
     for (message, name) in again.iter().zip(names) {
-        assert_eq!(message.json()["text"], name);
+        assert_eq!(message.json()["reason"], name);
         // Nothing of what the broker notes on messages that it delivers again.
         let headers: Vec<_> = headers(message).into_keys().filter(|name| name != "x-wabbit-publication").collect();
         assert_eq!(headers, Vec::<String>::new());
@@ -173,7 +177,7 @@ async fn letters_of_a_quorum_queue_are_shown_and_replayed_in_order() {
 async fn all_letters_are_replayed_once() {
     const COUNT: usize = 700;
     let stage = stage("dead-all", "", &[("probe", WORKER)]).await;
-    let bodies = (0..COUNT).map(|n| json!({"do": "error", "text": n.to_string()}).to_string());
+    let bodies = (0..COUNT).map(|n| json!({"do": "dead-letter", "reason": n.to_string()}).to_string());
     stage.peer.publish_all("", &stage.named("@work"), bodies, persistent()).await;
     stage.wait_for_settled("probe", "dead-lettered", COUNT as u64).await;
     // Each fails again and comes back while the others are on their way: none goes twice.
@@ -205,7 +209,7 @@ async fn a_replayed_letter_is_the_message_type_for_type() {
     let other = stage.named("@other");
     stage.peer.durable_queue(&other).await;
     let mut sent: Vec<(&str, AMQPValue)> = rows().into_iter().map(|(name, value, ..)| (name, value)).collect();
-    sent.push(("probe", AMQPValue::LongString(r#"{"do":"error","text":"no"}"#.into())));
+    sent.push(("probe", AMQPValue::LongString(r#"{"do":"dead-letter","reason":"no"}"#.into())));
     let mut with_copies = sent.clone();
     let copies = vec![AMQPValue::LongString(other.as_str().into())];
     with_copies.push(("CC", AMQPValue::FieldArray(FieldArray::from(copies))));
@@ -263,15 +267,15 @@ async fn a_bad_letter_does_not_stop_the_others() {
     let mut stage = stage("dead-bad", "", &[("probe", WORKER)]).await;
     let (work, dead_letters) = (stage.named("@work"), stage.named("@work.dead"));
     let fail = async |error: &str, count: u32| {
-        stage.send(error, &json!({"do": "error", "text": error}).to_string()).await;
+        stage.send(error, &json!({"do": "dead-letter", "reason": error}).to_string()).await;
         stage.peer.wait_for_count(&dead_letters, count, DEADLINE).await;
     };
     fail("one", 1).await;
     // Of another tool, and one that would go in a circle.
-    stage.peer.publish("", &dead_letters, br#"{"text":"two"}"#, persistent()).await;
+    stage.peer.publish("", &dead_letters, br#"{"reason":"two"}"#, persistent()).await;
     let mut circle = FieldTable::default();
     circle.insert("x-wabbit-queue".into(), AMQPValue::LongString(dead_letters.as_str().into()));
-    stage.peer.publish("", &dead_letters, br#"{"text":"three"}"#, persistent().with_headers(circle)).await;
+    stage.peer.publish("", &dead_letters, br#"{"reason":"three"}"#, persistent().with_headers(circle)).await;
     fail("four", 4).await;
     assert_eq!(stage.host.terminate().await, 0);
 
