@@ -288,6 +288,34 @@ async fn a_bad_letter_does_not_stop_the_others() {
     assert_eq!(errors(&stage, "work", 2).await, ["two", "three"]);
 }
 
+/// A message whose queue went away while it waited for another try is lost and found.
+#[tokio::test]
+async fn what_has_lost_its_queue_is_replayed_to_another() {
+    let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[failure]\nbackoff = { first = \"1s\" }\n";
+    let mut stage = stage("dead-lost", "", &[("probe", manifest)]).await;
+    let error = stage.named("for @work");
+    stage.send("1", &json!({"do": "error", "text": error}).to_string()).await;
+    stage.wait_for_settled("probe", "retried", 1).await;
+    assert_eq!(stage.host.terminate().await, 0);
+    stage.peer.delete_queue(&stage.named("@work")).await;
+
+    let id = wait_until(DEADLINE, format!("the message in `{LOST}`"), async || {
+        let shown = parsed(dead(&stage, &["show", LOST, "--json", "--limit", "10000"]).await);
+        let letter = shown["letters"].as_array().unwrap().iter().find(|letter| letter["error"] == *error);
+        let letter = letter.ok_or_else(|| shown.to_string())?;
+        assert_eq!((&letter["queue"], &letter["attempts"]), (&json!(stage.named("@work")), &json!(1)));
+        Ok(letter["id"].as_str().unwrap().to_owned())
+    })
+    .await;
+    let gone = format!("there is no queue `{}`", stage.named("@work"));
+    expect(dead(&stage, &["replay", LOST, "--id", &id]).await, 1, "0 replayed, 1 left\n", &[&gone]);
+    stage.peer.durable_queue(&stage.named("@other")).await;
+    expect(dead(&stage, &["replay", LOST, "--id", &id, "--to", "@other"]).await, 0, "1 replayed\n", &[]);
+    let message = stage.take("other", 1).await.remove(0);
+    assert_eq!(message.json()["text"], *error);
+    assert!(headers(&message).into_keys().all(|name| name == "x-wabbit-publication"), "{message:?}");
+}
+
 /// The letter leaves its queue when the other one has it: not when it was sent, and not when that one refuses it.
 #[tokio::test]
 async fn a_letter_that_is_not_confirmed_stays() {
