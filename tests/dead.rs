@@ -69,7 +69,10 @@ async fn dead_letter_queues_are_listed() {
     stage.peer.publish("", LOST, b"x", persistent()).await;
     let lost = stage.peer.count(LOST).await;
 
-    let row = |queue: &str, there: bool, letters: u32, workers: &[&str]| json!({"queue": stage.named(queue), "there": there, "letters": letters, "workers": workers});
+    let row = |queue: &str, there: bool, letters: u32, workers: &[&str]| {
+        let queue = stage.named(queue);
+        json!({"queue": queue, "there": there, "letters": letters, "workers": workers})
+    };
     let expected =
         [row("@elsewhere", false, 0, &["late"]), row("@work.dead", true, 2, &["probe"]), row(LOST, true, lost, &[])];
     assert_eq!(parsed(dead(&stage, &["list", "--json"]).await), json!({"queues": expected}));
