@@ -198,7 +198,7 @@ enum Done {
     /// A pause is over: to be tried again.
     Again(Key),
     /// A rung may be used now: the copy for it.
-    Copy(Key, Round, Publication),
+    Copy(Key, Round, Box<Publication>),
 }
 
 type Slot = Pin<Box<dyn Future<Output = Result<OwnedSemaphorePermit, AcquireError>> + Send>>;
@@ -478,7 +478,7 @@ impl Run {
             }
             Done::Copy(key, round, copy) => {
                 if self.in_round(key, round).is_some() {
-                    self.send_copy(key, copy, Settled::Retried);
+                    self.send_copy(key, *copy, Settled::Retried);
                 }
                 Ok(())
             }

@@ -38,6 +38,10 @@ pub(super) const MOVED: &[(&str, &str)] = &[
     ("x-first-death-reason", "x-wabbit-x-first-death-reason"),
 ];
 
+/// What a quorum queue notes on the messages that it delivers again, how often that was: it says nothing on another
+/// queue.
+pub(super) const COUNTS: &[&str] = &["x-delivery-count", "x-acquired-count"];
+
 /// Who failed, and when.
 #[derive(Debug, Clone, Copy)]
 pub struct Origin<'a> {
@@ -131,6 +135,7 @@ fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>) -> Propert
 /// Takes out what must not stand in a copy under its own name, and gives it back under ours.
 fn moved_aside(properties: &mut Properties) -> Table {
     strip_reserved(&mut properties.headers);
+    properties.headers.retain(|(name, _)| !COUNTS.contains(&name.as_str()));
     let mut moved = Table::new();
     for (name, value) in std::mem::take(&mut properties.headers) {
         match MOVED.iter().find(|(theirs, _)| *theirs == name) {
@@ -239,8 +244,9 @@ mod tests {
             ("CC".into(), Value::Array(vec![Value::text("q")])),
             ("x-death".into(), Value::Array(vec![Value::Table(vec![("count".into(), Value::I64(3))])])),
         ];
+        let count = ("x-delivery-count".to_owned(), Value::I64(2));
         let properties = Properties {
-            headers: headers.clone(),
+            headers,
             expiration: Some("1000".into()),
             user_id: Some("guest".into()),
             delivery_mode: Some(1),
@@ -255,6 +261,7 @@ mod tests {
             redelivered: false,
             attempt: 1,
         };
+        delivery.properties.headers.push(count);
         let failure = Failure::new(FailureKind::Trap, "boom");
         for attempt in 1..5 {
             assert_eq!((delivery.attempt, delivery.exchange.as_str()), (attempt, "order"));

@@ -5,14 +5,11 @@
 //! expire the message at once, refuse a user id that is not ours, deliver to `CC` and `BCC` again, or count an old
 //! dead-lettering as one in a circle.
 
-use super::copy::{MOVED, PROPERTIES_BYTES_MAX};
+use super::copy::{COUNTS, MOVED, PROPERTIES_BYTES_MAX};
 use crate::{
     delivery::{Delivery, Properties, Value},
     outcome::{Publication, SHORT_STRING_MAX, strip_reserved},
 };
-
-/// What a quorum queue notes on the messages that it delivers again: how often that was.
-const COUNTS: &[&str] = &["x-delivery-count", "x-acquired-count"];
 
 /// Why a letter stays where it is.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

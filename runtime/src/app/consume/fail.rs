@@ -45,7 +45,7 @@ impl Run {
                 let Some(round) = self.in_hand(key).map(|in_hand| in_hand.round) else { return };
                 self.tasks.spawn(async move {
                     sleep(rest).await;
-                    Done::Copy(key, round, copy)
+                    Done::Copy(key, round, Box::new(copy))
                 });
             }
             Ok(None) => self.hold(key, failure, pause),
