@@ -268,3 +268,22 @@ async fn the_ladder_is_taken_as_it_is() {
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(2)));
     assert_eq!(peer.try_count("wabbit.lost").await, Some(0));
 }
+
+/// Where the broker refuses the ladder, here because somebody has a queue of that name to itself, messages are tried again
+/// all the same.
+#[tokio::test]
+async fn without_the_ladder_tries_are_made_in_place() {
+    let vhost = Broker::ours().await.vhost("no-ladder").await;
+    let peer = Peer::connect(&vhost.url).await;
+    let exclusive = QueueDeclareOptions { exclusive: true, ..Default::default() };
+    peer.queue("wabbit.lost", exclusive, table(&[])).await;
+    let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n[failure]\nattempts = 3\n\
+                    backoff = { first = \"100ms\" }\n";
+    let config = HostConfig::new(&vhost.url).plugin("probe.wasm", &guest("probe")).manifest("probe", manifest);
+    let host = Host::ready(config).await;
+    host.wait_for_log("retries hold on to their deliveries").await;
+    peer.publish("", "work", FAIL.as_bytes(), persistent()).await;
+    let letter = peer.take("work.dead", DEADLINE).await;
+    assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(3)));
+    assert_eq!(peer.count("work").await, 0);
+}

@@ -171,8 +171,8 @@ struct Queue {
 enum WayBack {
     Unknown,
     Open,
-    /// The user may not declare it, or not publish to it.
-    Forbidden,
+    /// The broker does not let this user declare it or publish to it, or something else is in its place.
+    Refused,
 }
 
 /// A delivery between its arrival and its settlement.

@@ -143,7 +143,7 @@ impl Run {
             tracing::warn!(worker = %worker.name, queue = %queue.declared.name, ?verdict, "a copy was not taken");
             declare_again = Some((Arc::clone(&self.session), queue.declared.clone()));
             // Whatever led there may be gone.
-            queue.way_back = if *verdict == Verdict::Forbidden { WayBack::Forbidden } else { WayBack::Unknown };
+            queue.way_back = if *verdict == Verdict::Forbidden { WayBack::Refused } else { WayBack::Unknown };
             self.rungs.clear();
         }
         let done = if self.in_place(key) {
@@ -175,7 +175,7 @@ impl Run {
 }
 
 impl Queue {
-    /// Lets what waits on the ladder come back to this queue. Errors: trouble other than a missing right.
+    /// Lets what waits on the ladder come back to this queue. Errors: trouble with the connection.
     pub(super) async fn open_way_back(&mut self, session: &Session, worker: &str) -> Result<(), Trouble> {
         match amqp::bind_for_retries(session, &self.declared.name).await {
             Ok(()) => self.way_back = WayBack::Open,
@@ -184,16 +184,15 @@ impl Queue {
         Ok(())
     }
 
-    /// Without the right to the ladder, deliveries are tried again in place.
+    /// Where the broker refuses the ladder, deliveries are tried again in place.
     fn no_way_back(&mut self, trouble: Trouble, worker: &str) -> Result<(), Trouble> {
-        if trouble.reason != Reason::AccessRefused {
-            return Err(trouble);
-        }
-        tracing::warn!(
-            worker, queue = %self.declared.name,
-            "retries hold on to their deliveries: {trouble}; hint: give the user all rights on `wabbit\\..*`"
-        );
-        self.way_back = WayBack::Forbidden;
+        let hint = match trouble.reason {
+            Reason::Connection | Reason::Undecodable | Reason::TimedOut => return Err(trouble),
+            Reason::AccessRefused => "; hint: give the user all rights on `wabbit\\..*`",
+            _ => "",
+        };
+        tracing::warn!(worker, queue = %self.declared.name, "retries hold on to their deliveries: {trouble}{hint}");
+        self.way_back = WayBack::Refused;
         Ok(())
     }
 }
