@@ -12,7 +12,7 @@ use crate::harness::amqp::{Message, Peer, persistent, table};
 use crate::harness::broker::Broker;
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::{DEADLINE, wait_until};
-use crate::outcomes::{Stage, guest, id, stage};
+use crate::outcomes::{Stage, by_id, guest, id, stage};
 
 /// Runs the probe on `@work`, may publish to `@out`, and tries three times with short pauses.
 const WORKER: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n\
@@ -267,6 +267,26 @@ async fn the_ladder_is_taken_as_it_is() {
     let letter = peer.take("work.dead", DEADLINE).await;
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(2)));
     assert_eq!(peer.try_count("wabbit.lost").await, Some(0));
+}
+
+/// Where the manifest leaves dead letters to the broker, they take its way, after the same tries.
+#[tokio::test]
+async fn the_broker_can_dead_letter_by_itself() {
+    let worker = "plugin = \"probe.wasm\"\n[[exchange]]\nname = \"@dlx\"\ntype = \"fanout\"\n[[queue]]\nname = \"@theirs\"\n\
+                  consume = false\nbind = [{ exchange = \"@dlx\" }]\n[[queue]]\nname = \"@work\"\n\
+                  arguments = { x-dead-letter-exchange = \"@dlx\" }\n\
+                  [failure]\nattempts = 2\nbackoff = { first = \"100ms\" }\ndead-letter = \"broker\"\n";
+    let stage = stage("theirs", "", &[("probe", worker)]).await;
+    stage.send("1", FAIL).await;
+    stage.send("2", r#"{"do":"dead-letter","reason":"no"}"#).await;
+    let letters = by_id(stage.take("theirs", 2).await);
+    assert_eq!(letters["1"].text(), FAIL);
+    assert!(letters.values().all(|letter| letter.header("x-death").is_some()));
+    assert!(letters.values().all(|letter| letter.header("x-wabbit-reason").is_none()));
+    stage.wait_for_settled("probe", "dead-lettered", 2).await;
+    assert_eq!(stage.settled("probe", "retried").await, 1);
+    assert_eq!(stage.peer.try_count(&stage.named("@work.dead")).await, None);
+    stage.expect_empty(&["work"]).await;
 }
 
 /// Where the broker refuses the ladder, here because somebody has a queue of that name to itself, messages are tried again

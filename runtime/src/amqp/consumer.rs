@@ -84,8 +84,17 @@ impl Consumer {
 
     /// Gives a delivery back to its queue.
     pub fn requeue(&mut self, tag: u64) {
+        self.nack(tag, true);
+    }
+
+    /// Has the broker dead-letter a delivery, or drop it where the queue has no dead-letter exchange.
+    pub fn reject(&mut self, tag: u64) {
+        self.nack(tag, false);
+    }
+
+    fn nack(&mut self, tag: u64, requeue: bool) {
         let channel = self.channel.clone();
-        self.send(async move { channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue: true }).await });
+        self.send(async move { channel.basic_nack(tag, BasicNackOptions { multiple: false, requeue }).await });
     }
 
     /// Queues the frame at once. Straight on the channel, not through lapin's `Acker`: that hands each call to a task of

@@ -29,8 +29,8 @@ const DELIVERY_LIMIT: i32 = 1_000_000;
 pub struct Declared {
     /// Its name, which the broker gave where the manifest has none.
     pub name: Arc<str>,
-    /// Where its dead letters go.
-    pub dead_letter: Arc<str>,
+    /// Where its dead letters go; nothing where the broker does it.
+    pub dead_letter: Option<Arc<str>>,
     /// Whether it is a quorum queue.
     pub quorum: bool,
     /// Whether it may be gone while a message waits elsewhere: exclusive, auto-delete or named by the broker.
@@ -58,8 +58,8 @@ pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Decla
         let queue = declared(manifest, queue, &name);
         if create {
             declare_dead_letter(session, &queue).await?;
-        } else {
-            verify_queue(session, &queue.dead_letter).await?;
+        } else if let Some(dead_letter) = &queue.dead_letter {
+            verify_queue(session, dead_letter).await?;
         }
         queues.push(queue);
     }
@@ -69,7 +69,7 @@ pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Decla
 fn declared(manifest: &Manifest, queue: &Queue, name: &str) -> Declared {
     Declared {
         name: name.into(),
-        dead_letter: manifest.dead_letter(queue).into(),
+        dead_letter: manifest.dead_letter(queue).map(Arc::from),
         quorum: queue.quorum,
         temporary: queue.exclusive || queue.auto_delete || queue.name.is_empty(),
     }
@@ -78,15 +78,15 @@ fn declared(manifest: &Manifest, queue: &Queue, name: &str) -> Declared {
 /// Makes sure of a dead-letter queue: durable, unbounded, a quorum queue where its source is one. One that exists is
 /// taken as it is.
 pub async fn declare_dead_letter(session: &Session, queue: &Declared) -> Result<(), Trouble> {
-    match verify_queue(session, &queue.dead_letter).await {
+    let Some(name) = &queue.dead_letter else { return Ok(()) };
+    match verify_queue(session, name).await {
         Err(trouble) if trouble.reason == Reason::NotFound => {}
         settled => return settled,
     }
     let arguments = if queue.quorum { quorum_arguments() } else { Table::new() };
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let name = &*queue.dead_letter;
-    let asked = channel.queue_declare(name.into(), options, to_table(arguments));
+    let asked = channel.queue_declare((&**name).into(), options, to_table(arguments));
     within(CALL_TIMEOUT, asked)
         .await
         .map_err(|trouble| trouble.while_doing(format_args!("cannot declare dead-letter queue `{name}`")))?;

@@ -96,7 +96,7 @@ fn warnings(manifest: &Manifest) -> Vec<String> {
         ));
     }
     for queue in &manifest.queues {
-        let one_at_a_time = queue.exclusive || queue.arguments.iter().any(|(name, _)| name == SINGLE_ACTIVE_CONSUMER);
+        let one_at_a_time = queue.exclusive || queue.has_argument(SINGLE_ACTIVE_CONSUMER);
         if manifest.consume.order != Order::None && !one_at_a_time {
             warnings.push(format!(
                 "queue `{}` keeps its order within one host only; hint: `{SINGLE_ACTIVE_CONSUMER} = true` in its \
@@ -104,8 +104,7 @@ fn warnings(manifest: &Manifest) -> Vec<String> {
                 queue.name
             ));
         }
-        let kept = |name: &str| matches!(name, "x-dead-letter-exchange" | "x-delivery-limit");
-        if queue.quorum && !queue.arguments.iter().any(|(name, _)| kept(name)) {
+        if queue.quorum && !["x-dead-letter-exchange", "x-delivery-limit"].iter().any(|name| queue.has_argument(name)) {
             warnings.push(format!(
                 "quorum queue `{}` has no dead-letter exchange: brokers from 4.0 on drop a message after 20 deliveries; \
                  hint: set `x-delivery-limit` or `x-dead-letter-exchange` in its `arguments`",

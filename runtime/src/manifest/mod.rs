@@ -169,8 +169,21 @@ pub struct FailurePolicy {
     pub attempts: u32,
     /// The pauses between.
     pub backoff: Backoff,
-    /// The dead-letter queue of all the worker's queues; default `QUEUE.dead` for each.
-    pub dead_letter: Option<String>,
+    /// Where a delivery goes after its last try.
+    pub dead_letter: DeadLetter,
+}
+
+/// `[failure] dead-letter`.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum DeadLetter {
+    /// `QUEUE.dead` for each queue (the default).
+    #[default]
+    ByQueue,
+    /// This queue, for all queues of the worker.
+    Named(String),
+    /// To the queues' own `x-dead-letter-exchange`, by a nack: without the host's headers, and with no more than the
+    /// broker's own guarantee.
+    Broker,
 }
 
 /// `[failure] backoff`: the pause after a failure, where the handler named none.
@@ -217,6 +230,13 @@ pub struct Folder {
     pub problems: BTreeMap<PathBuf, Vec<report::Problem>>,
 }
 
+impl Queue {
+    /// Whether the manifest gives it this argument.
+    pub fn has_argument(&self, name: &str) -> bool {
+        self.arguments.iter().any(|(known, _)| known == name)
+    }
+}
+
 impl Manifest {
     /// A manifest with no queue, no grant and every default, for a plugin that is run without a file of its own.
     pub fn bare(name: &str) -> Self {
@@ -236,12 +256,16 @@ impl Manifest {
         }
     }
 
-    /// The dead-letter queue of one of its queues.
-    pub fn dead_letter(&self, queue: &Queue) -> String {
+    /// The dead-letter queue of one of its queues; none where the broker does it.
+    pub fn dead_letter(&self, queue: &Queue) -> Option<String> {
         // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the
         // worker.
         let source = if queue.name.is_empty() { &self.name } else { &queue.name };
-        self.failure.dead_letter.clone().unwrap_or_else(|| format!("{source}.dead"))
+        match &self.failure.dead_letter {
+            DeadLetter::ByQueue => Some(format!("{source}.dead")),
+            DeadLetter::Named(name) => Some(name.clone()),
+            DeadLetter::Broker => None,
+        }
     }
 }
 
@@ -253,7 +277,7 @@ impl Default for Consume {
 
 impl Default for FailurePolicy {
     fn default() -> Self {
-        Self { attempts: 5, backoff: Backoff::default(), dead_letter: None }
+        Self { attempts: 5, backoff: Backoff::default(), dead_letter: DeadLetter::default() }
     }
 }
 

@@ -7,7 +7,8 @@ mod topology;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Backoff, Consume, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish, PublishGrant, Queue, Unroutable,
+    Backoff, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish, PublishGrant, Queue,
+    Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
     values::{declared_name, quoted, show_duration, show_size},
@@ -182,12 +183,19 @@ fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
 fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> FailurePolicy {
     let dead_letter = section.checked("dead-letter", |text| match text {
         "" => Err(Problem::new("a dead-letter queue needs a name")),
-        "broker" => Err(Problem::new("`dead-letter = \"broker\"` is not supported yet")),
+        "broker" => match queues.iter().find(|queue| !queue.has_argument("x-dead-letter-exchange")) {
+            None => Ok(DeadLetter::Broker),
+            Some(queue) => {
+                let message = format!("the broker does not dead-letter from queue {}", quoted(&queue.name));
+                let hint = "give it the argument `x-dead-letter-exchange`, or leave `dead-letter` to the host";
+                Err(Problem::new(message).hint(hint))
+            }
+        },
         name if queues.iter().any(|queue| queue.name == name) => {
             let problem = Problem::new(format!("{} would be its own dead-letter queue", quoted(name)));
             Err(problem.hint("a failed delivery would come back for ever: name another queue"))
         }
-        name => declared_name(name),
+        name => declared_name(name).map(DeadLetter::Named),
     });
     if !section.has("dead-letter") {
         for queue in queues {
@@ -201,7 +209,11 @@ fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> Failure
     let default = FailurePolicy::default();
     let attempts = section.integer("attempts", 1..=ATTEMPTS_MAX).and_then(|attempts| u32::try_from(attempts).ok());
     let backoff = section.section("backoff", backoff);
-    FailurePolicy { attempts: attempts.unwrap_or(default.attempts), backoff, dead_letter }
+    FailurePolicy {
+        attempts: attempts.unwrap_or(default.attempts),
+        backoff,
+        dead_letter: dead_letter.unwrap_or_default(),
+    }
 }
 
 fn backoff(section: &mut Section<'_>) -> Backoff {
@@ -282,7 +294,7 @@ mod tests {
             failure: FailurePolicy {
                 attempts: 5,
                 backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(300) },
-                dead_letter: None,
+                dead_letter: DeadLetter::ByQueue,
             },
             publish: Publish { unroutable: Unroutable::Fail },
             grant: Grant { publish: Vec::new() },
@@ -403,7 +415,7 @@ mod tests {
         let expected = FailurePolicy {
             attempts: 3,
             backoff: Backoff { first: DELAY_MIN, factor: 1.5, max: DELAY_MAX },
-            dead_letter: Some("lost".to_owned()),
+            dead_letter: DeadLetter::Named("lost".to_owned()),
         };
         assert_eq!(manifest.failure, expected);
         assert_eq!(manifest.publish.unroutable, Unroutable::Drop);

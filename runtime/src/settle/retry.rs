@@ -78,7 +78,7 @@ mod tests {
         let policy = FailurePolicy {
             attempts: 100,
             backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(60) },
-            dead_letter: None,
+            ..FailurePolicy::default()
         };
         let failure = Failure::new(FailureKind::HandlerError, "x");
         let pause = |attempt, chance| match next(&policy, attempt, &failure, None, chance) {

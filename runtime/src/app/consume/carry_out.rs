@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::{ACK_DELAY_MAX, Key, Role, Run};
 use crate::{
-    amqp::{Reason, Trouble},
+    amqp::{Consumer, Reason, Trouble},
     outcome::{Checked, Failure, FailureKind},
     settle::Action,
     telemetry::Settled,
@@ -98,10 +98,15 @@ impl Run {
     }
 
     pub(super) fn requeue(&mut self, key: Key) {
+        self.nack(key, Consumer::requeue);
+    }
+
+    /// Settles a delivery with a nack.
+    pub(super) fn nack(&mut self, key: Key, how: fn(&mut Consumer, u64)) {
         let Some(queue) = self.queues.get_mut(key.queue) else { return };
         if let Some(in_hand) = queue.unsettled.release_for_nack(key.tag) {
             self.worker.metrics.in_flight.dec();
-            queue.consumer.requeue(key.tag);
+            how(&mut queue.consumer, key.tag);
             if let Some(lane) = in_hand.lane {
                 self.ready.extend(self.lanes.leave(&lane));
             }

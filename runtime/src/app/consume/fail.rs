@@ -9,7 +9,7 @@ use tokio::time::sleep;
 
 use super::{Done, Key, Queue, Role, Run, WayBack};
 use crate::{
-    amqp::{self, Reason, Session, Trouble},
+    amqp::{self, Consumer, Reason, Session, Trouble},
     manifest::{Declare, Order},
     outcome::{Checked, Failure, Publication},
     settle::{
@@ -83,9 +83,13 @@ impl Run {
     fn dead_letter(&mut self, key: Key, failure: &Failure) {
         let worker = Arc::clone(&self.worker);
         let Some(queue) = self.queues.get_mut(key.queue) else { return };
+        let Some(dead_letter) = &queue.declared.dead_letter else {
+            worker.metrics.settle(Settled::DeadLettered);
+            return self.nack(key, Consumer::reject);
+        };
         let Some(in_hand) = queue.unsettled.get_mut(key.tag) else { return };
         let origin = copy::Origin { worker: &worker.name, plugin: &in_hand.version.digest, at: SystemTime::now() };
-        let letter = copy::dead_letter(&in_hand.delivery, failure, origin, &queue.declared.dead_letter);
+        let letter = copy::dead_letter(&in_hand.delivery, failure, origin, dead_letter);
         self.send_copy(key, letter, Settled::DeadLettered);
     }
 
@@ -157,7 +161,7 @@ impl Run {
                 && worker.manifest.declare == Declare::Create
                 && let Err(trouble) = amqp::declare_dead_letter(&session, &queue).await
             {
-                tracing::error!(worker = %worker.name, queue = %queue.dead_letter, "no dead-letter queue: {trouble}");
+                tracing::error!(worker = %worker.name, queue = ?queue.dead_letter, "no dead-letter queue: {trouble}");
             }
             sleep(PUT_BACK_PAUSE).await;
             done

@@ -52,7 +52,8 @@ fn queues(manifests: &[Manifest]) -> BTreeMap<String, Vec<String>> {
     let mut queues: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for manifest in manifests {
         for queue in &manifest.queues {
-            let workers = queues.entry(manifest.dead_letter(queue)).or_default();
+            let Some(dead_letter) = manifest.dead_letter(queue) else { continue };
+            let workers = queues.entry(dead_letter).or_default();
             if !workers.contains(&manifest.name) {
                 workers.push(manifest.name.clone());
             }
