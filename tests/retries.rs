@@ -262,11 +262,14 @@ async fn the_ladder_is_taken_as_it_is() {
     peer.queue("wabbit.wait.100", QueueDeclareOptions { durable: true, ..Default::default() }, arguments).await;
     let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n[failure]\nattempts = 2\nbackoff = { first = \"100ms\" }\n";
     let config = HostConfig::new(&vhost.url).plugin("probe.wasm", &guest("probe")).manifest("probe", manifest);
-    let _host = Host::ready(config).await;
+    let host = Host::ready(config).await;
     peer.publish("", "work", FAIL.as_bytes(), persistent()).await;
     let letter = peer.take("work.dead", DEADLINE).await;
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(2)));
     assert_eq!(peer.try_count("wabbit.lost").await, Some(0));
+    // The try came back by the ladder, which a declaration of ours would have been refused for.
+    let log = host.logs().join("\n");
+    assert!(!log.contains("retries hold on") && !log.contains("not taken"), "{log}");
 }
 
 /// Where the manifest leaves dead letters to the broker, they take its way, after the same tries.

@@ -142,7 +142,8 @@ impl<T> Publisher<T> {
     }
 
     /// Queues the frames of all that was taken in. All at once, for each time that the connection's own thread has run
-    /// out of work it must be woken, and what it finds then leaves in one write. [`Publisher::poll_verdicts`] begins with it.
+    /// out of work it must be woken, and what it finds then leaves in one write. [`Publisher::poll_verdicts`] begins
+    /// with it.
     pub fn flush(&mut self) {
         for (id, Publication { exchange, routing_key, body, properties }, mandatory) in self.outbox.drain(..) {
             let mut properties = convert::to_properties(properties);
@@ -174,8 +175,8 @@ impl<T> Publisher<T> {
         self.returns.pending()
     }
 
-    /// Sends what was taken in, and gives verdicts, as they become certain. An error says that the channel is gone: all that had no verdict is among the
-    /// verdicts as lost, and this publisher is of no more use.
+    /// Sends what was taken in, and gives verdicts, as they become certain. An error says that the channel is gone: all
+    /// that had no verdict is among the verdicts as lost, and this publisher is of no more use.
     pub fn poll_verdicts(
         &mut self,
         cx: &mut Context<'_>,

@@ -79,18 +79,32 @@ fn declared(manifest: &Manifest, queue: &Queue, name: &str) -> Declared {
 /// taken as it is.
 pub async fn declare_dead_letter(session: &Session, queue: &Declared) -> Result<(), Trouble> {
     let Some(name) = &queue.dead_letter else { return Ok(()) };
+    let arguments = if queue.quorum { quorum_arguments() } else { Table::new() };
+    ensure_queue(session, name, arguments).await?;
+    Ok(())
+}
+
+/// Makes sure of a durable queue of our own. One that exists is taken as it is; says whether it was not there before.
+pub(super) async fn ensure_queue(session: &Session, name: &str, arguments: Table) -> Result<bool, Trouble> {
     match verify_queue(session, name).await {
         Err(trouble) if trouble.reason == Reason::NotFound => {}
-        settled => return settled,
+        settled => return settled.map(|()| false),
     }
-    let arguments = if queue.quorum { quorum_arguments() } else { Table::new() };
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
-    let asked = channel.queue_declare((&**name).into(), options, to_table(arguments));
-    within(CALL_TIMEOUT, asked)
+    within(CALL_TIMEOUT, channel.queue_declare(name.into(), options, to_table(arguments)))
         .await
-        .map_err(|trouble| trouble.while_doing(format_args!("cannot declare dead-letter queue `{name}`")))?;
-    close(channel).await
+        .map_err(|trouble| trouble.while_doing(format_args!("cannot declare queue `{name}`")))?;
+    close(channel).await?;
+    Ok(true)
+}
+
+/// Makes sure of an exchange of our own. One that exists is taken as it is.
+pub(super) async fn ensure_exchange(session: &Session, exchange: &Exchange) -> Result<(), Trouble> {
+    match verify_exchange(session, &exchange.name).await {
+        Err(trouble) if trouble.reason == Reason::NotFound => declare_exchange(session, exchange, false).await,
+        settled => settled,
+    }
 }
 
 /// Of a quorum queue of our own.
@@ -125,7 +139,7 @@ async fn declare_exchange(session: &Session, exchange: &Exchange, passive: bool)
     close(channel).await
 }
 
-pub(super) async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
+async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
     let channel = session.consume_channel().await?;
     let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
     let asked = channel.exchange_declare(name.into(), Kind::Direct, options, FieldTable::default());
@@ -169,7 +183,7 @@ async fn declare_queue(session: &Session, queue: &Queue, passive: bool) -> Resul
     Ok(answer.name().as_str().to_owned())
 }
 
-pub(super) async fn verify_queue(session: &Session, name: &str) -> Result<(), Trouble> {
+async fn verify_queue(session: &Session, name: &str) -> Result<(), Trouble> {
     let channel = session.consume_channel().await?;
     let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
     let asked = channel.queue_declare(name.into(), options, FieldTable::default());
@@ -179,7 +193,7 @@ pub(super) async fn verify_queue(session: &Session, name: &str) -> Result<(), Tr
     close(channel).await
 }
 
-async fn bind(session: &Session, queue: &str, binding: &Binding) -> Result<(), Trouble> {
+pub(super) async fn bind(session: &Session, queue: &str, binding: &Binding) -> Result<(), Trouble> {
     let channel = session.consume_channel().await?;
     let asked = channel.queue_bind(
         queue.into(),
@@ -194,7 +208,7 @@ async fn bind(session: &Session, queue: &str, binding: &Binding) -> Result<(), T
     close(channel).await
 }
 
-pub(super) async fn close(channel: Channel) -> Result<(), Trouble> {
+async fn close(channel: Channel) -> Result<(), Trouble> {
     within(CALL_TIMEOUT, channel.close(200, "done".into())).await
 }
 

@@ -486,16 +486,13 @@ impl Run {
     }
 
     async fn handled(&mut self, key: Key, result: Result<Outcome, Failure>) -> Result<(), Trouble> {
-        let worker = Arc::clone(&self.worker);
-        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
-        let version = Arc::clone(&in_hand.version);
-        let delivery = Arc::clone(&in_hand.delivery);
-        let ordered = worker.manifest.consume.order != Order::None;
+        let ordered = self.worker.manifest.consume.order != Order::None;
+        let Some(InHand { progress, delivery, version, .. }) = self.in_hand(key) else { return Ok(()) };
         let facts = Facts {
             reply_to: delivery.properties.reply_to.as_deref(),
             requeue_counts: delivery.redelivered || ordered,
         };
-        let action = in_hand.progress.handled(result, facts, &version.rules);
+        let action = progress.handled(result, facts, &version.rules);
         self.act(key, action).await
     }
 

@@ -307,6 +307,26 @@ mod tests {
     }
 
     #[test]
+    fn what_would_not_fit_a_frame_does_not_wait_on_the_ladder() {
+        let waits = |bytes: usize| {
+            let headers = vec![("large".to_owned(), Value::text("x".repeat(bytes)))];
+            let delivery = Delivery {
+                body: vec![],
+                properties: Properties { headers, ..Properties::default() },
+                exchange: String::new(),
+                routing_key: "q".into(),
+                queue: "q".into(),
+                redelivered: false,
+                attempt: 1,
+            };
+            let origin = Origin { worker: "w", plugin: "sha256:00", at: SystemTime::UNIX_EPOCH };
+            retry(&delivery, &Failure::new(FailureKind::Trap, "x"), origin, Rung::of(std::time::Duration::ZERO))
+                .is_some()
+        };
+        assert!(waits(100 << 10) && !waits(125 << 10));
+    }
+
+    #[test]
     fn it_always_fits_a_frame() {
         let headers =
             vec![("small".to_owned(), Value::I32(1)), ("large".to_owned(), Value::text("x".repeat(127 * 1024)))];

@@ -11,6 +11,10 @@ use crate::{
 /// A backoff comes early or late by up to this share, so that what failed together does not come back together.
 const JITTER: f64 = 0.1;
 
+/// For how long a delivery is tried again without being settled. The broker ends a channel whose deliveries stay
+/// unsettled for 30 minutes.
+const IN_PLACE_MAX: Duration = Duration::from_secs(15 * 60);
+
 /// What is next for a delivery that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
@@ -30,6 +34,11 @@ pub fn next(policy: &FailurePolicy, attempt: u32, failure: &Failure, after: Opti
         let factor = 1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
         backoff(&policy.backoff, attempt).mul_f64(factor)
     }))
+}
+
+/// Whether a delivery that has been held for so long may be held for one more pause.
+pub fn may_be_held(held: Duration, pause: Duration) -> bool {
+    held.saturating_add(pause) <= IN_PLACE_MAX
 }
 
 /// Another try would end the same way, or is not wanted.
@@ -88,6 +97,14 @@ mod tests {
         let seen: Vec<_> = [1, 2, 3, 6, 7, 99].map(|attempt| pause(attempt, 0.5)).into();
         assert_eq!(seen, [1000, 2000, 4000, 32_000, 60_000, 60_000]);
         assert_eq!((pause(1, 0.0), pause(1, 1.0)), (900, 1100));
+    }
+
+    #[test]
+    fn what_is_tried_in_place_ends_within_a_quarter_of_an_hour() {
+        let minutes = |minutes: u64| Duration::from_secs(60 * minutes);
+        assert!(may_be_held(minutes(0), minutes(15)) && may_be_held(minutes(10), minutes(5)));
+        assert!(!may_be_held(minutes(0), minutes(16)) && !may_be_held(minutes(11), minutes(5)));
+        assert!(!may_be_held(Duration::MAX, Duration::MAX));
     }
 
     #[test]

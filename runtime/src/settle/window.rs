@@ -62,6 +62,7 @@ impl<T> Window<T> {
     }
 
     /// How many deliveries are held.
+    #[cfg(test)]
     pub fn held(&self) -> usize {
         self.held.len()
     }

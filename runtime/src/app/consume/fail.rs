@@ -15,16 +15,13 @@ use crate::{
     settle::{
         Progress, PutBack, Verdict, copy,
         ladder::Rung,
-        retry::{Next, next},
+        retry::{Next, may_be_held, next},
     },
     telemetry::Settled,
 };
 
 /// The pause before a delivery goes back on its queue.
 const PUT_BACK_PAUSE: Duration = Duration::from_secs(1);
-/// For how long a delivery is tried again without being settled. The broker ends a channel whose deliveries stay
-/// unsettled for 30 minutes.
-const IN_PLACE_MAX: Duration = Duration::from_secs(15 * 60);
 /// For how long a rung that was just declared is not used. A RabbitMQ (3.10.8) that is killed within about half a second
 /// of the declaration forgets what the new quorum queue had confirmed.
 const NEW_RUNG_REST: Duration = Duration::from_secs(1);
@@ -60,7 +57,7 @@ impl Run {
     fn hold(&mut self, key: Key, failure: &Failure, pause: Duration) {
         let Some(in_hand) = self.in_hand(key) else { return };
         let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
-        if held.saturating_add(pause) > IN_PLACE_MAX {
+        if !may_be_held(held, pause) {
             return self.dead_letter(key, failure);
         }
         let delivery = Arc::make_mut(&mut in_hand.delivery);
