@@ -176,6 +176,10 @@ enum WayBack {
 /// A delivery between its arrival and its settlement.
 struct InHand {
     delivery: Arc<Delivery>,
+    /// What it is known by if the host dies of it.
+    fingerprint: u64,
+    /// Where it may have killed a host: how often it certainly did.
+    suspicion: Option<u32>,
     version: Arc<Version>,
     progress: Progress,
     /// Since when its confirms are awaited.
