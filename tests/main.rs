@@ -15,6 +15,7 @@ mod bad_input;
 mod broker_fixture;
 mod dead;
 mod docs;
+mod faults;
 mod headers;
 mod invariants;
 mod orders;
