@@ -178,8 +178,7 @@ impl Lane {
                 let end = Instant::now() + DEADLINE;
                 loop {
                     self.drain().await;
-                    let Some(peer) = &self.peer else { break };
-                    let channel = peer.new_channel().await;
+                    let Some(channel) = self.channel().await else { break };
                     if channel.queue_delete("work.dead".into(), options).await.is_ok() || Instant::now() > end {
                         break;
                     }
