@@ -20,6 +20,7 @@ mod headers;
 mod invariants;
 mod orders;
 mod outcomes;
+mod poison;
 mod publications;
 mod readme;
 mod recovery;

@@ -250,7 +250,7 @@ fn shown_default(cell: &str) -> Option<u64> {
 fn unit_tests_are_no_part_of_the_code() {
     let (copy, settings) = (code("runtime/src/settle/copy.rs"), code("runtime/src/app/settings.rs"));
     assert!(copy.contains("fn dead_letter(") && !copy.contains("#[test]"));
-    assert!(settings.contains("fn default_cache("));
+    assert!(settings.contains("fn default_folder("));
 }
 
 #[test]

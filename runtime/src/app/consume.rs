@@ -6,6 +6,7 @@
 
 mod carry_out;
 mod fail;
+mod handle;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -31,18 +32,15 @@ use super::{
 };
 use crate::{
     amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
-    delivery::{Delivery, Value},
-    manifest::{Declare, Order},
-    outcome::{Failure, FailureKind, Outcome, Publication},
-    route::{Route, route},
-    settle::{Facts, Lanes, Progress, Verdict, Window, ladder::Rung},
+    delivery::Delivery,
+    manifest::Declare,
+    outcome::{Failure, Outcome, Publication},
+    settle::{Lanes, Progress, Verdict, Window, ladder::Rung},
     telemetry::Settled,
 };
 
 /// Deliveries that are taken in one go before everything else is looked at again.
 const BATCH_MAX: usize = 64;
-/// A handler that usually takes less is run by the consuming task itself.
-const QUICK: Duration = Duration::from_micros(50);
 /// How long an ack may wait for others to leave with.
 const ACK_DELAY_MAX: Duration = Duration::from_millis(4);
 /// How often overdue confirms are looked for.
@@ -178,6 +176,10 @@ enum WayBack {
 /// A delivery between its arrival and its settlement.
 struct InHand {
     delivery: Arc<Delivery>,
+    /// What it is known by if the host dies of it.
+    fingerprint: u64,
+    /// Where it may have killed a host: how often it certainly did.
+    suspicion: Option<u32>,
     version: Arc<Version>,
     progress: Progress,
     /// Since when its confirms are awaited.
@@ -370,130 +372,6 @@ impl Run {
 
     fn received_already(&mut self) -> Poll<Result<(usize, Received), Trouble>> {
         poll_received(&mut self.queues, &mut self.turn, &mut Context::from_waker(Waker::noop()))
-    }
-
-    /// What keeps a delivery's place, where the worker keeps an order.
-    fn lane(&self, queue: usize, delivery: &Delivery) -> Option<Lane> {
-        let what = match &self.worker.manifest.consume.order {
-            Order::None => return None,
-            Order::Queue => Vec::new(),
-            Order::RoutingKey => delivery.routing_key.clone().into_bytes(),
-            Order::Header(name) => match delivery.properties.header(name)? {
-                Value::Text(text) => text.clone(),
-                value => format!("{value:?}").into_bytes(),
-            },
-        };
-        Some((queue, what))
-    }
-
-    async fn received(&mut self, queue: usize, received: Received) -> Result<(), Trouble> {
-        let Received { tag, delivery } = received;
-        let key = Key { queue, tag };
-        let lane = self.lane(queue, &delivery);
-        let in_hand = InHand {
-            delivery,
-            version: Arc::clone(&self.worker.version),
-            progress: Progress::default(),
-            publishing: None,
-            round: 0,
-            copied: None,
-            held_since: None,
-            lane: lane.clone(),
-        };
-        let held = self.queues.get_mut(queue).is_some_and(|queue| queue.unsettled.hold(tag, in_hand));
-        if !held {
-            return Err(Trouble::new(Reason::Other, format!("the broker sent delivery tag {tag} out of order")));
-        }
-        self.worker.metrics.in_flight.inc();
-        if lane.is_some_and(|lane| self.lanes.enter(lane, key).is_none()) {
-            return Ok(());
-        }
-        self.start(key).await
-    }
-
-    /// Sends a delivery on its way.
-    async fn start(&mut self, key: Key) -> Result<(), Trouble> {
-        let max_body = self.shared.limits.max_body;
-        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
-        match route(&in_hand.delivery, max_body) {
-            Route::Refused(failure) => self.handled(key, Err(failure)).await,
-            Route::Handler => {
-                match Arc::clone(&self.shared.slots).try_acquire_owned() {
-                    Ok(permit) => self.handle(key, permit).await,
-                    Err(_) => {
-                        // One place in line for each worker, and the line moves in order: fair, however many deliveries
-                        // wait behind it.
-                        self.waiting = Some((key, Box::pin(Arc::clone(&self.shared.slots).acquire_owned())));
-                        Ok(())
-                    }
-                }
-            }
-        }
-    }
-
-    /// Runs the handler. One that is quick is run right here, as far as it goes without waiting: handing it to another
-    /// thread and back would take longer than it does itself. All others run beside this task.
-    async fn handle(&mut self, key: Key, permit: OwnedSemaphorePermit) -> Result<(), Trouble> {
-        let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
-        let (delivery, version) = (Arc::clone(&in_hand.delivery), Arc::clone(&in_hand.version));
-        let worker = Arc::clone(&self.worker);
-        let mut call = Box::pin(async move {
-            let start = Instant::now();
-            let handling = version.plugin.handle(&delivery, &version.limits, &worker.log);
-            // The host's own mistake must cost this delivery only, and must not lose sight of it.
-            let result = AssertUnwindSafe(handling)
-                .catch_unwind()
-                .await
-                .unwrap_or_else(|_| Err(Failure::new(FailureKind::Host, "the host panicked while the handler ran")));
-            drop(permit);
-            let took = start.elapsed();
-            worker.metrics.handling.observe(took.as_secs_f64());
-            Done::Handled(key, took, result)
-        });
-        self.handling += 1;
-        if self.usual_time < QUICK {
-            let first = poll_fn(|cx| Poll::Ready(call.as_mut().poll(cx)));
-            if let Poll::Ready(done) = first.await {
-                return self.done(done).await;
-            }
-        }
-        self.tasks.spawn_on(call, &self.shared.handlers);
-        Ok(())
-    }
-
-    async fn done(&mut self, done: Done) -> Result<(), Trouble> {
-        match done {
-            Done::Handled(key, took, result) => {
-                self.handling -= 1;
-                self.usual_time = (self.usual_time * 15 + took) / 16;
-                self.handled(key, result).await
-            }
-            Done::Paused(key) => {
-                self.requeue(key);
-                Ok(())
-            }
-            Done::Again(key) => {
-                self.ready.push_back(key);
-                Ok(())
-            }
-            Done::Copy(key, round, copy) => {
-                if self.in_round(key, round).is_some() {
-                    self.send_copy(key, *copy, Settled::Retried);
-                }
-                Ok(())
-            }
-        }
-    }
-
-    async fn handled(&mut self, key: Key, result: Result<Outcome, Failure>) -> Result<(), Trouble> {
-        let ordered = self.worker.manifest.consume.order != Order::None;
-        let Some(InHand { progress, delivery, version, .. }) = self.in_hand(key) else { return Ok(()) };
-        let facts = Facts {
-            reply_to: delivery.properties.reply_to.as_deref(),
-            requeue_counts: delivery.redelivered || ordered,
-        };
-        let action = progress.handled(result, facts, &version.rules);
-        self.act(key, action).await
     }
 
     /// Takes the verdicts on publications; opens a new channel where the old one is gone.

@@ -2,6 +2,7 @@
 
 mod consume;
 mod load;
+mod running;
 pub mod settings;
 mod worker;
 
@@ -23,12 +24,17 @@ use crate::{
     sandbox::Sandbox,
     telemetry::Metrics,
 };
+use running::Running;
 use settings::{HostLimits, Settings};
 
 /// What all workers share.
 struct Shared {
     /// A permit for each handler that may run at once. Never more than the sandbox has room for.
     slots: Arc<Semaphore>,
+    /// How many there are: who takes all of them runs alone.
+    slots_total: u32,
+    /// Who has one, for the host that comes after a crash.
+    running: Running,
     limits: HostLimits,
     publish_timeout: Duration,
     /// Where handlers run that are not quick.
@@ -78,6 +84,8 @@ pub async fn run(
     let host = Arc::new(Host { workers: loaded.workers, refused: loaded.refused, metrics, link });
     let shared = Arc::new(Shared {
         slots: Arc::new(Semaphore::new(sandbox.slots())),
+        slots_total: u32::try_from(sandbox.slots()).map_err(anyhow::Error::from)?,
+        running: Running::open(settings.state.as_deref(), sandbox.slots()),
         limits: settings.host.clone(),
         publish_timeout: settings.amqp.publish_timeout,
         handlers,

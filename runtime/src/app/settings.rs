@@ -33,6 +33,9 @@ pub struct Settings {
     pub manifests: PathBuf,
     /// The folder of compiled plugins. Default `$XDG_CACHE_HOME/wabbit`, else `$HOME/.cache/wabbit`.
     pub cache: PathBuf,
+    /// The folder of what a host leaves to the next one after a crash. Default `$XDG_STATE_HOME/wabbit`, else
+    /// `$HOME/.local/state/wabbit`; none where there is neither.
+    pub state: Option<PathBuf>,
     /// Where health, workers and metrics are served; none for nowhere. Default 127.0.0.1:9290.
     pub admin: Option<SocketAddr>,
     /// Default text.
@@ -102,6 +105,8 @@ pub struct Overrides {
     pub manifests: Option<PathBuf>,
     /// `--cache`
     pub cache: Option<PathBuf>,
+    /// `--state`
+    pub state: Option<PathBuf>,
     /// `--amqp-url`
     pub amqp_url: Option<String>,
     /// `--admin`: an address, or `off`.
@@ -112,6 +117,15 @@ pub struct Overrides {
     pub grace: Option<String>,
     /// `--strict`
     pub strict: Option<bool>,
+}
+
+/// The system's own folders for what a program keeps.
+#[derive(Debug, Clone, Default)]
+pub struct Defaults {
+    /// For what can be made again.
+    pub cache: Option<PathBuf>,
+    /// For what is to survive the process.
+    pub state: Option<PathBuf>,
 }
 
 /// Why there are no settings.
@@ -146,20 +160,24 @@ impl Settings {
     /// Reads the file, if there is one, and the variables that name the cache folder.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
         let path = overrides.config.clone().unwrap_or_else(|| PathBuf::from("wabbit.toml"));
-        let cache = default_cache(env::var_os("XDG_CACHE_HOME").map(PathBuf::from), env::home_dir());
+        let xdg = |variable| env::var_os(variable).map(PathBuf::from);
+        let defaults = Defaults {
+            cache: default_folder(xdg("XDG_CACHE_HOME"), env::home_dir(), ".cache"),
+            state: default_folder(xdg("XDG_STATE_HOME"), env::home_dir(), ".local/state"),
+        };
         if overrides.config.is_none() && !path.exists() {
-            return Self::resolve(None, overrides, cache);
+            return Self::resolve(None, overrides, defaults);
         }
         let invalid = |problem| SettingsError::File { path: path.clone(), problems: vec![problem] };
         let text = text_of(&path).map_err(invalid)?;
-        Self::resolve(Some((&path, &text)), overrides, cache)
+        Self::resolve(Some((&path, &text)), overrides, defaults)
     }
 
     /// The same without a look at the system: the file is given with its path, which relative paths in it follow.
     pub fn resolve(
         file: Option<(&Path, &str)>,
         overrides: &Overrides,
-        default_cache: Option<PathBuf>,
+        defaults: Defaults,
     ) -> Result<Self, SettingsError> {
         let file_layer = file.map_or(Ok(Layer::default()), |(path, text)| from_file(path, text, overrides));
         let layer = match (file, &overrides.environment) {
@@ -168,7 +186,7 @@ impl Settings {
             }
             _ => from_flags(overrides)?.over(file_layer?),
         };
-        layer.into_settings(default_cache).ok_or(SettingsError::NoCacheFolder)
+        layer.into_settings(defaults).ok_or(SettingsError::NoCacheFolder)
     }
 }
 
@@ -230,6 +248,7 @@ fn from_flags(overrides: &Overrides) -> Result<Layer, SettingsError> {
         plugins: folder("--plugins", &overrides.plugins)?,
         manifests: folder("--manifests", &overrides.manifests)?,
         cache: folder("--cache", &overrides.cache)?,
+        state: folder("--state", &overrides.state)?,
         url: flag("--amqp-url", &overrides.amqp_url, BrokerUrl::parse)?,
         admin: flag("--admin", &overrides.admin, admin)?,
         log_format: flag("--log-format", &overrides.log_format, LogFormat::parse)?,
@@ -276,8 +295,8 @@ impl LogFormat {
 }
 
 /// The XDG rules: a relative path counts as absent.
-fn default_cache(xdg: Option<PathBuf>, home: Option<PathBuf>) -> Option<PathBuf> {
+fn default_folder(xdg: Option<PathBuf>, home: Option<PathBuf>, in_home: &str) -> Option<PathBuf> {
     let absolute = |path: &PathBuf| path.is_absolute();
-    let base = xdg.filter(absolute).or_else(|| Some(home.filter(absolute)?.join(".cache")));
+    let base = xdg.filter(absolute).or_else(|| Some(home.filter(absolute)?.join(in_home)));
     base.map(|base| base.join("wabbit"))
 }

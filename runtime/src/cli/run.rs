@@ -1,5 +1,7 @@
 //! `wabbit run`: the host.
 
+use std::path::PathBuf;
+
 use clap::{Args, builder::FalseyValueParser};
 use tokio::{
     runtime::Builder,
@@ -17,6 +19,9 @@ use crate::{
 pub(super) struct Run {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// The folder of what a host leaves to the next one after a crash [default: ~/.local/state/wabbit]
+    #[arg(long, value_name = "DIR", env = "WABBIT_STATE")]
+    state: Option<PathBuf>,
     /// Where health, workers and metrics are served, or `off` [default: 127.0.0.1:9290]
     #[arg(long, value_name = "ADDRESS", env = "WABBIT_ADMIN")]
     admin: Option<String>,
@@ -34,6 +39,7 @@ pub(super) struct Run {
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failed> {
         let mut overrides = self.settings.overrides();
+        overrides.state = self.state;
         overrides.admin = self.admin;
         overrides.log_format = self.log_format;
         overrides.grace = self.grace;

@@ -85,13 +85,15 @@ pub enum FailureKind {
     RetryAsked,
     /// The handler asked for it.
     DeadLettered,
+    /// The host died while it ran this delivery alone, as often as the delivery may be tried; it did not run again.
+    HostCrash,
     /// The host's own fault, which no handler can mend.
     Host,
 }
 
 impl FailureKind {
     /// Every kind, for metrics that are to start at zero.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::HandlerError,
         Self::Trap,
         Self::Exit,
@@ -105,6 +107,7 @@ impl FailureKind {
         Self::BodyTooLarge,
         Self::RetryAsked,
         Self::DeadLettered,
+        Self::HostCrash,
         Self::Host,
     ];
 
@@ -124,6 +127,7 @@ impl FailureKind {
             Self::BodyTooLarge => "body-too-large",
             Self::RetryAsked => "retry-asked",
             Self::DeadLettered => "dead-lettered",
+            Self::HostCrash => "host-crash",
             Self::Host => "host",
         }
     }

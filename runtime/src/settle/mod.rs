@@ -3,11 +3,12 @@
 //! [`Progress`] says what is next for one delivery, [`Window`] which acks may leave and how, [`Returns`] which
 //! publications were confirmed. Of what failed, [`retry`] says whether it is tried again, [`ladder`] where it waits,
 //! [`copy`] what a retry and a dead letter look like, [`replay()`] what is published when a dead letter goes back;
-//! [`Lanes`] keep an order. The carrying out is in `app::consume`.
+//! [`Lanes`] keep an order; [`poison`] finds what killed the host. The carrying out is in `app::consume`.
 
 pub mod copy;
 pub mod ladder;
 mod lanes;
+pub mod poison;
 mod progress;
 mod replay;
 pub mod retry;

@@ -43,7 +43,7 @@ pub fn may_be_held(held: Duration, pause: Duration) -> bool {
 
 /// Another try would end the same way, or is not wanted.
 fn is_final(kind: FailureKind) -> bool {
-    matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge)
+    matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge | FailureKind::HostCrash)
 }
 
 /// The pause after try number `attempt`, without jitter: `first`, then each `factor` times the one before, up to `max`.
@@ -76,7 +76,8 @@ mod tests {
     #[test]
     fn what_cannot_end_otherwise_is_not_tried_again() {
         for kind in FailureKind::ALL {
-            let is_final = matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge);
+            let is_final =
+                matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge | FailureKind::HostCrash);
             let next = next(&policy(5), 1, &Failure::new(kind, "x"), None, 0.5);
             assert_eq!(next == Next::DeadLetter, is_final, "{kind}");
         }

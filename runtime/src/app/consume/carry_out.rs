@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
-use super::{ACK_DELAY_MAX, Key, Role, Run};
+use super::{ACK_DELAY_MAX, InHand, Key, Role, Run};
 use crate::{
     amqp::{Consumer, Reason, Trouble},
+    app::running::Running,
     outcome::{Checked, Failure, FailureKind},
     settle::Action,
     telemetry::Settled,
@@ -69,6 +70,7 @@ impl Run {
         let Some(in_hand) = queue.unsettled.ack(key.tag) else { return };
         self.worker.metrics.in_flight.dec();
         self.worker.metrics.settle(in_hand.copied.unwrap_or(Settled::Acked));
+        Self::no_longer_suspect(&self.shared.running, &in_hand);
         if let Some(lane) = in_hand.lane {
             self.ready.extend(self.lanes.leave(&lane));
         }
@@ -106,10 +108,18 @@ impl Run {
         let Some(queue) = self.queues.get_mut(key.queue) else { return };
         if let Some(in_hand) = queue.unsettled.release_for_nack(key.tag) {
             self.worker.metrics.in_flight.dec();
+            Self::no_longer_suspect(&self.shared.running, &in_hand);
             how(&mut queue.consumer, key.tag);
             if let Some(lane) = in_hand.lane {
                 self.ready.extend(self.lanes.leave(&lane));
             }
+        }
+    }
+
+    /// One that was convicted did not run: where it is now, it harms nobody.
+    fn no_longer_suspect(running: &Running, in_hand: &InHand) {
+        if in_hand.suspicion.is_some() {
+            running.cleared(in_hand.fingerprint);
         }
     }
 

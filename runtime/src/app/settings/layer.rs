@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, HostLimits, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, Defaults, HostLimits, LogFormat, Settings};
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -24,6 +24,7 @@ pub(super) struct Layer {
     pub plugins: Option<PathBuf>,
     pub manifests: Option<PathBuf>,
     pub cache: Option<PathBuf>,
+    pub state: Option<PathBuf>,
     /// The inner value is none where the address is switched off.
     pub admin: Option<Option<SocketAddr>>,
     pub log_format: Option<LogFormat>,
@@ -50,6 +51,7 @@ impl Layer {
             plugins: section.checked("plugins", path),
             manifests: section.checked("manifests", path),
             cache: section.checked("cache", path),
+            state: section.checked("state", path),
             admin: section.checked("admin", admin),
             log_format: section.one_of("log-format", LogFormat::WORDS),
             grace: section.duration("grace", Duration::ZERO..=GRACE_MAX),
@@ -83,6 +85,7 @@ impl Layer {
             plugins: self.plugins.or(below.plugins),
             manifests: self.manifests.or(below.manifests),
             cache: self.cache.or(below.cache),
+            state: self.state.or(below.state),
             admin: self.admin.or(below.admin),
             log_format: self.log_format.or(below.log_format),
             grace: self.grace.or(below.grace),
@@ -102,7 +105,7 @@ impl Layer {
     }
 
     /// With the defaults below it. None if it takes a cache folder and no layer has one.
-    pub fn into_settings(self, default_cache: Option<PathBuf>) -> Option<Settings> {
+    pub fn into_settings(self, defaults: Defaults) -> Option<Settings> {
         let seconds = |seconds| Duration::from_secs(seconds);
         Some(Settings {
             amqp: Amqp {
@@ -114,7 +117,8 @@ impl Layer {
             },
             plugins: self.plugins.unwrap_or_else(|| PathBuf::from("plugins")),
             manifests: self.manifests.unwrap_or_else(|| PathBuf::from("manifests")),
-            cache: self.cache.or(default_cache)?,
+            cache: self.cache.or(defaults.cache)?,
+            state: self.state.or(defaults.state),
             admin: self.admin.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9290)))),
             log_format: self.log_format.unwrap_or_default(),
             grace: self.grace.unwrap_or(seconds(30)),

@@ -6,6 +6,7 @@ const FILE: &str = r#"
     plugins = "../plugins"
     manifests = "/srv/manifests"
     cache = "cache"
+state = "/var/lib/wabbit"
     admin = "0.0.0.0:80"
     log-format = "json"
     grace = "1m"
@@ -35,7 +36,11 @@ const FILE: &str = r#"
 "#;
 
 fn resolve(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError> {
-    Settings::resolve(Some((Path::new("/etc/wabbit/wabbit.toml"), text)), overrides, Some("/cache".into()))
+    Settings::resolve(Some((Path::new("/etc/wabbit/wabbit.toml"), text)), overrides, folders())
+}
+
+fn folders() -> Defaults {
+    Defaults { cache: Some("/cache".into()), state: Some("/state".into()) }
 }
 
 fn environment(name: &str) -> Overrides {
@@ -44,7 +49,7 @@ fn environment(name: &str) -> Overrides {
 
 #[test]
 fn defaults() {
-    let settings = Settings::resolve(None, &Overrides::default(), Some("/cache".into())).unwrap();
+    let settings = Settings::resolve(None, &Overrides::default(), folders()).unwrap();
     let expected = Settings {
         amqp: Amqp {
             url: BrokerUrl::parse("amqp://guest:guest@127.0.0.1:5672/%2f").unwrap(),
@@ -56,6 +61,7 @@ fn defaults() {
         plugins: "plugins".into(),
         manifests: "manifests".into(),
         cache: "/cache".into(),
+        state: Some("/state".into()),
         admin: Some("127.0.0.1:9290".parse().unwrap()),
         log_format: LogFormat::Text,
         grace: Duration::from_secs(30),
@@ -87,6 +93,7 @@ fn a_file_with_everything() {
         plugins: "/etc/wabbit/../plugins".into(),
         manifests: "/srv/manifests".into(),
         cache: "/etc/wabbit/cache".into(),
+        state: Some("/var/lib/wabbit".into()),
         admin: Some("0.0.0.0:80".parse().unwrap()),
         log_format: LogFormat::Json,
         grace: Duration::from_secs(60),
@@ -121,6 +128,7 @@ fn flags_override_the_file() {
         plugins: Some("p".into()),
         manifests: Some("m".into()),
         cache: Some("c".into()),
+        state: Some("s".into()),
         amqp_url: Some("amqp://other".to_owned()),
         admin: Some("off".to_owned()),
         log_format: Some("text".to_owned()),
@@ -230,9 +238,9 @@ fn errors() {
 }
 
 #[test]
-fn where_the_cache_is() {
+fn where_the_folders_are() {
     let check = |xdg: Option<&str>, home: Option<&str>, expected: Option<&str>| {
-        let found = default_cache(xdg.map(PathBuf::from), home.map(PathBuf::from));
+        let found = default_folder(xdg.map(PathBuf::from), home.map(PathBuf::from), ".cache");
         assert_eq!(found.as_deref(), expected.map(Path::new), "{xdg:?} {home:?}");
     };
     check(Some("/xdg"), Some("/home/me"), Some("/xdg/wabbit"));
@@ -240,7 +248,14 @@ fn where_the_cache_is() {
     check(Some(""), None, None);
     check(None, Some("/home/me"), Some("/home/me/.cache/wabbit"));
     check(None, Some(""), None);
-    assert_eq!(Settings::resolve(None, &Overrides::default(), None), Err(SettingsError::NoCacheFolder));
+    assert_eq!(
+        default_folder(None, Some("/home/me".into()), ".local/state"),
+        Some("/home/me/.local/state/wabbit".into())
+    );
+    let none = Settings::resolve(None, &Overrides::default(), Defaults::default());
+    assert_eq!(none, Err(SettingsError::NoCacheFolder));
+    let without_state = Defaults { state: None, ..folders() };
+    assert_eq!(Settings::resolve(None, &Overrides::default(), without_state).unwrap().state, None);
 }
 
 #[test]
