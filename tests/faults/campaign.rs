@@ -38,7 +38,7 @@ impl Campaign {
         let reports = Mutex::new(Vec::new());
         let (classic, quorum) = (self.lane("a", false), self.lane("b", true));
         let alone = async {
-            if !waiting.lock().unwrap().private.is_empty() || self.cases.len() > 20 {
+            if !waiting.lock().unwrap().private.is_empty() || self.cases.len() > 40 {
                 let place = Place::Private(Box::new(Broker::private().await));
                 let lane = Lane::new("p", place, &self.subject, false).await;
                 self.work(lane, &waiting, &reports, true).await;

@@ -38,6 +38,7 @@ impl Lane {
         // Some of it is published before and some after, by the seed's moment.
         let before = inputs.len().min(usize::try_from(after.as_millis()).unwrap_or(0) / 2 + inputs.len() / 4);
         let (before, during) = inputs.split_at(before);
+        self.occupy(name, after).await;
         self.publish(before).await;
         tokio::time::sleep(after / 10).await;
         match name {
@@ -98,7 +99,9 @@ impl Lane {
                 Ok(gone)
             }
             "memory-alarm" => {
+                self.clear_log();
                 self.place.broker().ctl(&["set_vm_memory_high_watermark", "0.0000001"]).await;
+                self.wait_for_log("the broker blocks publishers").await?;
                 tokio::time::sleep(AWAY).await;
                 self.place.broker().ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
                 let gone = Instant::now();
@@ -112,8 +115,9 @@ impl Lane {
                 };
                 rights(self.place.broker(), "^$").await;
                 // The broker looks at the rights of a channel when it opens.
+                self.clear_log();
                 self.proxy.cut_all();
-                tokio::time::sleep(AWAY).await;
+                self.wait_for_log("ACCESS_REFUSED").await?;
                 self.publish(during).await;
                 rights(self.place.broker(), ".*").await;
                 Ok(Instant::now())
@@ -149,6 +153,7 @@ impl Lane {
     async fn of_a_queue(&mut self, name: &str, after: Duration, inputs: &Inputs) -> Result<Instant, Violation> {
         match name {
             "queue-deleted" | "queue-differs" => {
+                self.occupy(name, after).await;
                 self.publish(inputs).await;
                 tokio::time::sleep(after / 5).await;
                 let Some(peer) = &self.peer else { return Ok(Instant::now()) };
@@ -161,6 +166,7 @@ impl Lane {
                     let options = QueueDeclareOptions { durable: true, ..QueueDeclareOptions::default() };
                     let arguments = table(&[("x-max-length", AMQPValue::LongInt(1_000_000))]);
                     peer.channel().queue_declare("work".into(), options, arguments).await.map_err(broken)?;
+                    self.clear_log();
                     self.proxy.cut_all();
                     self.wait_for_log("PRECONDITION_FAILED").await?;
                     delete().await?;
@@ -191,6 +197,7 @@ impl Lane {
                 self.publish(before).await;
                 let url = self.vhost.url.clone();
                 let script = places::root().join("tests/fixtures/undecodable.py");
+                self.clear_log();
                 python::run(&script, &[url.as_str(), "odd"], DEADLINE).await.success();
                 self.wait_for_log("cannot be read").await?;
                 self.publish(during).await;
@@ -206,6 +213,21 @@ impl Lane {
                 }
                 Ok(Instant::now())
             }
+        }
+    }
+
+    /// Gives the host something to hold at the moment of the fault: handlers that take their time, behind which others
+    /// wait.
+    async fn occupy(&mut self, name: &str, after: Duration) {
+        let (shortest, longest) = match name {
+            "none" | "full" => return,
+            // They publish while nothing is taken.
+            "memory-alarm" => (1_000, 2_000),
+            _ => (50, 500),
+        };
+        let mut random = fastrand::Rng::with_seed(u64::try_from(after.as_millis()).unwrap_or(0));
+        for _ in 0..12 {
+            self.publish_one(Command::Slow(random.u64(shortest..longest)), None).await;
         }
     }
 
@@ -226,6 +248,12 @@ impl Lane {
         let options = QueueBindOptions::default();
         let bound = peer.channel().queue_bind("out".into(), "ex".into(), "out".into(), options, nothing()).await;
         bound.map_err(broken)
+    }
+
+    fn clear_log(&self) {
+        if let Some(host) = &self.host {
+            host.clear_logs();
+        }
     }
 
     async fn wait_for_log(&self, text: &str) -> Result<(), Violation> {

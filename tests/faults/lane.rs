@@ -391,12 +391,8 @@ impl Lane {
         self.publish(inputs).await;
         let mut ended = None;
         loop {
-            let dead = self.host.as_mut().is_none_or(|host| host.status().is_some());
-            if dead {
-                self.host = None;
-                let gone = Instant::now();
-                self.start_host(None, None).await?;
-                return Ok(Some(gone));
+            if self.host.as_mut().is_none_or(|host| host.status().is_some()) {
+                return Ok(Some(self.start_again().await?));
             }
             self.drain().await;
             if self.missing().is_empty() && ended.get_or_insert_with(Instant::now).elapsed() > FRAME_WAIT / 3 {
@@ -404,13 +400,22 @@ impl Lane {
                 if let Some(host) = &mut self.host {
                     host.signal(Signal::SIGTERM);
                     let status = host.ended(HOST_WAIT).await;
-                    self.host = None;
-                    self.start_host(None, None).await?;
-                    return Ok((status != 0).then(Instant::now));
+                    let gone = self.start_again().await?;
+                    return Ok((status != 0).then_some(gone));
                 }
             }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
+    }
+
+    /// Starts a host that has ended again, without a point to die at, and says when it did.
+    async fn start_again(&mut self) -> Result<Instant, Violation> {
+        let gone = Instant::now();
+        if let Some(host) = &mut self.host {
+            host.start_again_as(self.subject.binary.as_deref(), &self.subject.environment);
+        }
+        self.wait_until_ready().await?;
+        Ok(gone)
     }
 
     /// Sends new inputs until the host has worked on them, and says how long that took since the cause was gone.

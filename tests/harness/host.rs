@@ -219,6 +219,13 @@ impl Host {
         assert!(self.process.status().is_some(), "the host still runs");
         self.process = spawn(&self.config, self.folder.path(), self.admin, &self.log);
     }
+
+    /// The same with another binary, or `wabbit` where none is given, and with these variables alone.
+    pub fn start_again_as(&mut self, binary: Option<&str>, environment: &[(String, String)]) {
+        self.config.binary = binary.map(str::to_owned);
+        self.config.environment = environment.to_vec();
+        self.start_again();
+    }
 }
 
 impl Drop for Host {
