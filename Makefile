@@ -17,13 +17,17 @@ demo: ## run the orders example from end to end, and leave nothing behind
 	@scripts/demo
 
 .PHONY: test
-test: setup lint plugins guests build ## check everything: format, lints, unit tests, end to end
+test: setup lint plugins guests build faulty ## check everything: format, lints, unit tests, end to end
 	cargo test --locked --workspace
 	cd plugins/src && cargo test --locked --workspace --target-dir ../../target/plugins
 
 .PHONY: bench
 bench: setup plugins guests ## compare the host with a native consumer
 	@scripts/bench
+
+.PHONY: faults
+faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
+	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/faults
 
 .PHONY: plugins
 plugins: setup ## compile the example handlers into plugins/
@@ -48,6 +52,11 @@ clean: ## remove everything that was built
 .PHONY: build
 build:
 	cargo build --locked --workspace --bin wabbit
+
+# The host with switches: it dies at a named point, or makes a named mistake.
+.PHONY: faulty
+faulty:
+	@scripts/build-faulty
 
 # The handlers are built for another target, so they are workspaces of their own; they are checked and tested natively.
 .PHONY: lint

@@ -17,6 +17,7 @@ mod breaker;
 mod broker_fixture;
 mod dead;
 mod docs;
+mod faults;
 mod headers;
 mod invariants;
 mod orders;

@@ -111,6 +111,11 @@ impl Peer {
         &self.channel
     }
 
+    /// A channel of its own, if the connection still is there.
+    pub async fn try_new_channel(&self) -> lapin::Result<Channel> {
+        self.connection.create_channel().await
+    }
+
     /// A channel of its own. Use one for what may fail: the broker answers by closing it.
     pub async fn new_channel(&self) -> Channel {
         self.connection.create_channel().await.unwrap()

@@ -1,11 +1,12 @@
 //! The built host as a child process, with folders of its own.
 
+use std::collections::BTreeSet;
 use std::env;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::Once;
+use std::sync::Mutex;
 use std::time::{Duration, SystemTime};
 
 use nix::sys::signal::Signal;
@@ -20,6 +21,8 @@ use super::{DEADLINE, places, wait_until};
 /// What a host is started with.
 #[derive(Default)]
 pub struct HostConfig {
+    /// Another binary than `wabbit`.
+    binary: Option<String>,
     amqp_url: String,
     plugins: Vec<(String, Vec<u8>)>,
     manifests: Vec<(String, String)>,
@@ -55,6 +58,12 @@ impl HostConfig {
     /// Adds an argument of `wabbit run`.
     pub fn argument(mut self, argument: &str) -> HostConfig {
         self.arguments.push(argument.to_owned());
+        self
+    }
+
+    /// Runs another binary of the same build, such as `wabbit-faulty`.
+    pub fn binary(mut self, name: &str) -> HostConfig {
+        self.binary = Some(name.to_owned());
         self
     }
 
@@ -210,6 +219,13 @@ impl Host {
         assert!(self.process.status().is_some(), "the host still runs");
         self.process = spawn(&self.config, self.folder.path(), self.admin, &self.log);
     }
+
+    /// The same with another binary, or `wabbit` where none is given, and with these variables alone.
+    pub fn start_again_as(&mut self, binary: Option<&str>, environment: &[(String, String)]) {
+        self.config.binary = binary.map(str::to_owned);
+        self.config.environment = environment.to_vec();
+        self.start_again();
+    }
 }
 
 impl Drop for Host {
@@ -221,7 +237,7 @@ impl Drop for Host {
 }
 
 fn spawn(config: &HostConfig, folder: &Path, admin: SocketAddr, log: &Lines) -> Process {
-    let mut command = wabbit(folder);
+    let mut command = command(config.binary.as_deref().unwrap_or("wabbit"), folder);
     command
         .args(["run", "--plugins", "plugins", "--manifests", "manifests", "--amqp-url"])
         .arg(&config.amqp_url)
@@ -243,7 +259,11 @@ pub async fn run(folder: &Path, arguments: &[&str]) -> Output {
 /// plugins are shared by all tests, since compiling them takes longer than most tests; a test about that cache sets
 /// `XDG_CACHE_HOME` itself.
 pub fn wabbit(folder: &Path) -> Command {
-    let mut command = process::bound(binary());
+    command("wabbit", folder)
+}
+
+fn command(name: &str, folder: &Path) -> Command {
+    let mut command = process::bound(binary(name));
     for (name, _) in env::vars_os() {
         if name.to_string_lossy().starts_with("WABBIT_") {
             command.env_remove(name);
@@ -260,11 +280,14 @@ pub fn wabbit(folder: &Path) -> Command {
 
 /// The host that belongs to this test binary. Building tests does not build it, so one that is older than its sources
 /// would be tested without anyone noticing.
-fn binary() -> PathBuf {
-    static CHECKED: Once = Once::new();
-    let binary = places::build().join("wabbit");
-    CHECKED.call_once(|| {
-        let hint = "run `cargo build --workspace --bin wabbit` first";
+fn binary(name: &str) -> PathBuf {
+    static CHECKED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+    let binary = places::build().join(name);
+    if !CHECKED.lock().unwrap().contains(name) {
+        let hint = match name {
+            "wabbit" => "run `cargo build --workspace --bin wabbit` first",
+            _ => "run `scripts/build-faulty` first",
+        };
         let built = modified(&binary).unwrap_or_else(|| panic!("{} is not there; {hint}", binary.display()));
         // What cargo notes down: `BINARY: SOURCE SOURCE…`, blanks escaped.
         let sources = fs::read_to_string(binary.with_extension("d")).unwrap_or_default();
@@ -274,7 +297,8 @@ fn binary() -> PathBuf {
                 panic!("{} is newer than {}; {hint}", source.display(), binary.display());
             }
         }
-    });
+        CHECKED.lock().unwrap().insert(name.to_owned());
+    }
     binary
 }
 

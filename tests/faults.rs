@@ -1,0 +1,94 @@
+//! The proof that nothing is lost: faults by the hundred, each at a moment of its own, and after each of them every
+//! promise is looked at: on the wire, and by what was put in and what came out.
+//!
+//! `make faults` runs the campaign; a sample of it is a test like any other.
+
+pub mod campaign;
+pub mod case;
+mod frames;
+mod inject;
+pub mod lane;
+mod ledger;
+mod observer;
+mod proxy;
+pub mod violation;
+
+use std::collections::BTreeMap;
+use std::env;
+use std::time::Instant;
+
+use campaign::{Campaign, markdown, took};
+use case::Case;
+use lane::Subject;
+use violation::{Rule, Violation};
+
+/// How many faults a sample has, and the seed that decides on them.
+const SAMPLE: usize = 320;
+const SAMPLE_SEED: u64 = 1;
+
+/// Every kind of fault, and more of those that are more likely.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sample_of_every_fault_loses_nothing() {
+    let begun = Instant::now();
+    let campaign = Campaign {
+        cases: Case::many(SAMPLE, SAMPLE_SEED),
+        verbose: env::var("VERBOSE").is_ok(),
+        ..Campaign::default()
+    };
+    let reports = campaign.run().await;
+    println!("{}\n{}", took(begun), markdown(&reports));
+    let bad: Vec<_> =
+        reports.iter().filter(|report| !report.violations.is_empty()).map(|r| r.case.to_string()).collect();
+    assert!(bad.is_empty(), "violated: {bad:?}");
+    let fired = reports.iter().filter(|report| report.fired).count();
+    assert!(fired >= 300, "only {fired} faults were made");
+    let mut kinds: BTreeMap<String, bool> = BTreeMap::new();
+    for report in &reports {
+        *kinds.entry(report.case.fault.label()).or_default() |= report.fired;
+    }
+    let never: Vec<_> = kinds.iter().filter(|(_, fired)| !**fired).collect();
+    assert!(never.is_empty(), "never made: {never:?}");
+}
+
+/// What the invariants say of a host that makes a mistake on purpose (`tests/faults/mistakes.toml`), within so many runs.
+pub async fn found(mistake: &str, runs: usize) -> Vec<Violation> {
+    let subject = Subject {
+        binary: Some("wabbit-faulty".to_owned()),
+        environment: vec![("WABBIT_PLANTED".to_owned(), mistake.to_owned())],
+    };
+    let cases = Case::many(runs * 2, SAMPLE_SEED).into_iter().filter(|case| !case.is_private()).take(runs).collect();
+    let reports = Campaign { cases, subject, stop_at_first: true, ..Campaign::default() }.run().await;
+    reports.into_iter().flat_map(|report| report.violations).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_ack_before_its_confirm_is_found() {
+    let found = found("ack-before-confirm", 10).await;
+    assert!(found.iter().any(|violation| violation.rule == Rule::EarlyAck), "{found:?}");
+}
+
+/// As long as one likes: `N` faults of `SEED`, or one by its `CASE`.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "a campaign: make faults"]
+async fn a_campaign() {
+    let number = |name: &str, default: u64| match env::var(name) {
+        Ok(text) if !text.is_empty() => text.parse().unwrap_or_else(|_| panic!("{name}={text} is no number")),
+        _ => default,
+    };
+    let case = env::var("CASE").ok().filter(|text| !text.is_empty());
+    let (count, seed) = (number("N", if case.is_some() { 1 } else { 2_000 }), number("SEED", 1));
+    let count = usize::try_from(count).unwrap();
+    let cases = match case {
+        Some(text) => vec![text.parse::<Case>().unwrap_or_else(|error| panic!("{error}")); count],
+        None => Case::many(count, seed),
+    };
+    let begun = Instant::now();
+    let reports = Campaign { cases, verbose: true, ..Campaign::default() }.run().await;
+    println!("{count} faults of seed {seed} in {}\n\n{}", took(begun), markdown(&reports));
+    let bad: Vec<_> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
+    for report in &bad {
+        println!("violated: {}", campaign::repeat(&report.case));
+        report.violations.iter().for_each(|violation| println!("  {violation}"));
+    }
+    assert!(bad.is_empty(), "{} runs violated a promise", bad.len());
+}
