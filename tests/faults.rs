@@ -10,6 +10,7 @@ mod inject;
 pub mod lane;
 mod ledger;
 mod observer;
+mod planted;
 mod proxy;
 pub mod violation;
 
@@ -19,8 +20,6 @@ use std::time::Instant;
 
 use campaign::{Campaign, markdown, took};
 use case::Case;
-use lane::Subject;
-use violation::{Rule, Violation};
 
 /// How many faults a sample has, and the seed that decides on them.
 const SAMPLE: usize = 320;
@@ -48,23 +47,6 @@ async fn a_sample_of_every_fault_loses_nothing() {
     }
     let never: Vec<_> = kinds.iter().filter(|(_, fired)| !**fired).collect();
     assert!(never.is_empty(), "never made: {never:?}");
-}
-
-/// What the invariants say of a host that makes a mistake on purpose (`tests/faults/mistakes.toml`), within so many runs.
-pub async fn found(mistake: &str, runs: usize) -> Vec<Violation> {
-    let subject = Subject {
-        binary: Some("wabbit-faulty".to_owned()),
-        environment: vec![("WABBIT_PLANTED".to_owned(), mistake.to_owned())],
-    };
-    let cases = Case::many(runs * 2, SAMPLE_SEED).into_iter().filter(|case| !case.is_private()).take(runs).collect();
-    let reports = Campaign { cases, subject, stop_at_first: true, ..Campaign::default() }.run().await;
-    reports.into_iter().flat_map(|report| report.violations).collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn an_ack_before_its_confirm_is_found() {
-    let found = found("ack-before-confirm", 10).await;
-    assert!(found.iter().any(|violation| violation.rule == Rule::EarlyAck), "{found:?}");
 }
 
 /// As long as one likes: `N` faults of `SEED`, or one by its `CASE`.
