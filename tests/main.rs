@@ -11,7 +11,9 @@
 
 mod harness;
 
+mod ack_none;
 mod bad_input;
+mod breaker;
 mod broker_fixture;
 mod dead;
 mod docs;

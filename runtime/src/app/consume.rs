@@ -4,6 +4,7 @@
 //! without a verdict. So no lock is held anywhere on the way, nothing of an epoch outlives it, and the order in which
 //! frames leave is the order in which this code decides. Only handlers run beside it.
 
+mod breaker;
 mod carry_out;
 mod fail;
 mod handle;
@@ -33,9 +34,9 @@ use super::{
 use crate::{
     amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
     delivery::Delivery,
-    manifest::Declare,
+    manifest::{Ack, Declare},
     outcome::{Failure, Outcome, Publication},
-    settle::{Lanes, Progress, Verdict, Window, ladder::Rung},
+    settle::{Lanes, Progress, Stage, Verdict, Window, ladder::Rung},
     telemetry::Settled,
 };
 
@@ -50,6 +51,8 @@ const TICK: Duration = Duration::from_secs(1);
 pub(super) enum Ended {
     /// It was to stop, and all that was in hand is settled.
     Drained,
+    /// The breaker opened, or closed after a try, and all that was in hand is settled. What was not begun is given back.
+    Paused,
     /// The connection is gone; what was unsettled is delivered again.
     Lost,
     /// Trouble of this worker alone.
@@ -71,7 +74,6 @@ pub(super) async fn run(
     let alone = !Arc::ptr_eq(&own, session);
     let consuming = async {
         let mut run = Run::open(worker, shared, &own).await?;
-        worker.set_state(State::Consuming);
         tracing::info!(worker = %worker.name, epoch = session.epoch(), "consuming");
         run.until(stop).await?;
         run.close().await
@@ -91,6 +93,7 @@ pub(super) async fn run(
     }
     worker.metrics.in_flight.set(0);
     match ended {
+        Ok(()) if !stop.is_cancelled() => Ended::Paused,
         Ok(()) => Ended::Drained,
         Err(_) if session.lost().is_cancelled() => Ended::Lost,
         Err(trouble) if alone && trouble.reason == Reason::Undecodable => {
@@ -155,12 +158,17 @@ struct Run {
     flush_at: Option<Instant>,
     /// Which queue is asked first, so that a busy one does not keep others out.
     turn: usize,
+    /// Where the breaker stood when this was last looked at.
+    stage: Stage,
 }
 
 struct Queue {
     declared: Declared,
     consumer: Consumer,
+    prefetch: u16,
     unsettled: Window<InHand>,
+    /// Acked before their handlers began, with `ack = "none"`, and not done. No more than the prefetch.
+    gone: HashMap<u64, InHand>,
     way_back: WayBack,
 }
 
@@ -220,18 +228,30 @@ impl Run {
     async fn open(worker: &Arc<Worker>, shared: &Arc<Shared>, session: &Arc<Session>) -> Result<Self, Trouble> {
         let declared = amqp::declare(session, &worker.manifest).await?;
         let publisher = Publisher::open(Arc::clone(session)).await?;
+        let stage = worker.stage();
+        // One that is tried alone is to leave all others where they are.
+        let prefetch = if stage == Stage::Trying { 1 } else { worker.manifest.consume.prefetch };
         let mut queues = Vec::with_capacity(declared.len());
         for declared in declared {
             let name = Arc::clone(&declared.name);
-            let consumer = Consumer::open(session, name, worker.manifest.consume.prefetch).await?;
-            queues.push(Queue { declared, consumer, unsettled: Window::default(), way_back: WayBack::Unknown });
+            let consumer = Consumer::open(session, name, prefetch).await?;
+            queues.push(Queue {
+                declared,
+                consumer,
+                prefetch,
+                unsettled: Window::default(),
+                gone: HashMap::new(),
+                way_back: WayBack::Unknown,
+            });
         }
         // What waits on the ladder since a former life of a queue comes back, too.
-        if worker.manifest.declare == Declare::Create && worker.manifest.failure.attempts > 1 {
+        let retries = worker.manifest.consume.ack == Ack::Done && worker.manifest.failure.attempts > 1;
+        if worker.manifest.declare == Declare::Create && retries {
             for queue in queues.iter_mut().filter(|queue| !queue.declared.temporary) {
                 queue.open_way_back(session, &worker.name).await?;
             }
         }
+        worker.show(stage);
         Ok(Self {
             worker: Arc::clone(worker),
             shared: Arc::clone(shared),
@@ -248,6 +268,7 @@ impl Run {
             rungs: HashMap::new(),
             flush_at: None,
             turn: 0,
+            stage,
         })
     }
 
@@ -264,6 +285,10 @@ impl Run {
             if self.flush_at != alarm_at {
                 alarm_at = self.flush_at;
                 alarm.as_mut().reset(alarm_at.unwrap_or_else(Instant::now).into());
+            }
+            if !draining && self.breaker_moved() {
+                draining = true;
+                self.cancel().await?;
             }
             while !draining
                 && self.has_room()
@@ -300,11 +325,7 @@ impl Run {
                 Event::Stop => {
                     draining = true;
                     self.worker.set_state(State::Draining);
-                    // It was never begun: closing the channel gives it back.
-                    self.waiting = None;
-                    for queue in &mut self.queues {
-                        queue.consumer.cancel().await?;
-                    }
+                    self.cancel().await?;
                 }
                 Event::Done(done) => {
                     self.done(done).await?;
@@ -339,7 +360,23 @@ impl Run {
 
     /// Whether one more delivery may be taken.
     fn has_room(&self) -> bool {
-        self.waiting.is_none() && self.handling < self.worker.manifest.consume.concurrency
+        let most = match self.worker.stage() {
+            Stage::Closed => self.worker.manifest.consume.concurrency,
+            // What is published has not come through yet.
+            Stage::Trying => usize::from(self.publisher.pending() == 0),
+            Stage::Open(_) => 0,
+        };
+        self.waiting.is_none() && self.handling < most && self.queues.iter().all(Queue::has_room)
+    }
+
+    /// Takes no more from any queue.
+    async fn cancel(&mut self) -> Result<(), Trouble> {
+        // It was never begun: closing the channel gives it back.
+        self.waiting = None;
+        for queue in &mut self.queues {
+            queue.consumer.cancel().await?;
+        }
+        Ok(())
     }
 
     /// Whether nothing is in hand that could still be finished. What waits for the end of a pause could not.
@@ -408,7 +445,15 @@ impl Run {
     }
 
     fn in_hand(&mut self, key: Key) -> Option<&mut InHand> {
-        self.queues.get_mut(key.queue)?.unsettled.get_mut(key.tag)
+        let Queue { unsettled, gone, .. } = self.queues.get_mut(key.queue)?;
+        unsettled.get_mut(key.tag).or_else(|| gone.get_mut(&key.tag))
+    }
+}
+
+impl Queue {
+    /// What is gone counts against no prefetch of the broker's, so it is counted here.
+    fn has_room(&self) -> bool {
+        self.gone.len() < usize::from(self.prefetch)
     }
 }
 

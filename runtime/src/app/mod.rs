@@ -154,7 +154,8 @@ impl Host {
         }
         for worker in &self.workers {
             match worker.state() {
-                State::Consuming => {}
+                State::Consuming | State::Trying => {}
+                State::Paused(reason) => reasons.push(format!("worker `{}`: {reason}", worker.name)),
                 State::Failed(reason) => reasons.push(format!("worker `{}`: {reason}", worker.name)),
                 State::Waiting => reasons.push(format!("worker `{}` waits for the broker", worker.name)),
                 State::Starting => reasons.push(format!("worker `{}` is starting", worker.name)),

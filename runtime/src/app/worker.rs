@@ -2,7 +2,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use serde::Serialize;
@@ -18,6 +18,7 @@ use crate::{
     manifest::Manifest,
     outcome::Rules,
     sandbox::{CallLimits, LogSink, Plugin},
+    settle::{Breaker, Stage},
     telemetry::WorkerMetrics,
 };
 
@@ -37,6 +38,8 @@ pub struct Worker {
     /// Its counters.
     pub metrics: WorkerMetrics,
     state: Mutex<State>,
+    /// Where the manifest has one. It outlives connections.
+    breaker: Option<Mutex<Breaker>>,
 }
 
 /// What one delivery is handled with, from the first to the last; a reload makes a new one and changes none.
@@ -61,6 +64,10 @@ pub enum State {
     Starting,
     /// Taking deliveries from all its queues.
     Consuming,
+    /// Too many deliveries failed: none is taken for a while.
+    Paused(String),
+    /// Taking one delivery, to see whether it comes through.
+    Trying,
     /// Finishing what is in hand.
     Draining,
     /// Trouble of its own; tried again every 5 s.
@@ -75,6 +82,7 @@ impl Worker {
         let name: Arc<str> = manifest.name.as_str().into();
         Self {
             log: LogSink::new(Arc::clone(&name)),
+            breaker: manifest.breaker.map(|policy| Mutex::new(Breaker::new(policy))),
             name,
             manifest,
             version: Arc::new(version),
@@ -89,7 +97,7 @@ impl Worker {
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.metrics.consuming.set((state == State::Consuming).into());
+        self.metrics.consuming.set(matches!(state, State::Consuming | State::Trying).into());
         *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
     }
 
@@ -105,6 +113,12 @@ impl Worker {
             self.set_state(State::Starting);
             match consume::run(&self, &shared, &session, &stop).await {
                 Ended::Drained => break,
+                Ended::Paused => {
+                    tokio::select! {
+                        () = self.breaker_closed_or_trying() => {}
+                        () = stop.cancelled() => {}
+                    }
+                }
                 Ended::Lost => last_epoch = session.epoch(),
                 Ended::Trouble(trouble) => {
                     tracing::error!(worker = %self.name, "stopped, next try in 5s: {trouble}");
@@ -118,6 +132,24 @@ impl Worker {
             }
         }
         self.set_state(State::Stopped);
+    }
+
+    /// Where the breaker stands; closed where there is none.
+    pub(super) fn stage(&self) -> Stage {
+        self.with_breaker(|breaker| breaker.stage(Instant::now())).unwrap_or(Stage::Closed)
+    }
+
+    /// Asks the breaker, where there is one.
+    pub(super) fn with_breaker<T>(&self, ask: impl FnOnce(&mut Breaker) -> T) -> Option<T> {
+        let breaker = self.breaker.as_ref()?;
+        Some(ask(&mut breaker.lock().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Waits for as long as the breaker is open.
+    async fn breaker_closed_or_trying(&self) {
+        while let Stage::Open(until) = self.stage() {
+            tokio::time::sleep_until(until.into()).await;
+        }
     }
 
     /// A session that is not the one that was lost; nothing once it is time to stop.

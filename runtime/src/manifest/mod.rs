@@ -38,6 +38,8 @@ pub struct Manifest {
     pub limits: Limits,
     /// Where failures go.
     pub failure: FailurePolicy,
+    /// When the worker pauses because most deliveries fail. Default never.
+    pub breaker: Option<BreakerPolicy>,
     /// How publications are treated.
     pub publish: Publish,
     /// What the handler may do.
@@ -137,6 +139,18 @@ pub struct Consume {
     pub concurrency: usize,
     /// What is handled one after the other.
     pub order: Order,
+    /// When a delivery is acked.
+    pub ack: Ack,
+}
+
+/// `[consume] ack`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Ack {
+    /// When all that it caused is done (the default).
+    #[default]
+    Done,
+    /// Before its handler begins: what fails is lost.
+    None,
 }
 
 /// `[consume] order`.
@@ -197,6 +211,17 @@ pub struct Backoff {
     pub max: Duration,
 }
 
+/// `[breaker]`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BreakerPolicy {
+    /// The share of failed deliveries, 0 to 0.99: with more of them it opens. Default 0.5.
+    pub share: f64,
+    /// The last deliveries that are looked at, 2 to 1,000. Default 20.
+    pub window: usize,
+    /// For how long no delivery is taken, 100 ms to 1 h. Default 10 s.
+    pub pause: Duration,
+}
+
 /// `[publish]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Publish {
@@ -251,13 +276,17 @@ impl Manifest {
             consume: Consume::default(),
             limits: Limits::default(),
             failure: FailurePolicy::default(),
+            breaker: None,
             publish: Publish::default(),
             grant: Grant::default(),
         }
     }
 
-    /// The dead-letter queue of one of its queues; none where the broker does it.
+    /// The dead-letter queue of one of its queues; none where the broker does it, and where nothing is kept.
     pub fn dead_letter(&self, queue: &Queue) -> Option<String> {
+        if self.consume.ack == Ack::None {
+            return None;
+        }
         // The broker refuses names that begin as those it gives, so a server-named queue's dead letters go by the
         // worker.
         let source = if queue.name.is_empty() { &self.name } else { &queue.name };
@@ -271,13 +300,19 @@ impl Manifest {
 
 impl Default for Consume {
     fn default() -> Self {
-        Self { prefetch: 200, concurrency: 16, order: Order::None }
+        Self { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done }
     }
 }
 
 impl Default for FailurePolicy {
     fn default() -> Self {
         Self { attempts: 5, backoff: Backoff::default(), dead_letter: DeadLetter::default() }
+    }
+}
+
+impl Default for BreakerPolicy {
+    fn default() -> Self {
+        Self { share: 0.5, window: 20, pause: Duration::from_secs(10) }
     }
 }
 

@@ -7,8 +7,8 @@ mod topology;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Backoff, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish, PublishGrant, Queue,
-    Unroutable,
+    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish,
+    PublishGrant, Queue, Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
     values::{declared_name, quoted, show_duration, show_size},
@@ -26,11 +26,9 @@ pub struct Ceilings {
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
 const PLANNED: &[Planned] = &[
-    planned("", "breaker"),
     planned("", "digest"),
     planned("", "instance"),
     planned("", "reload"),
-    planned("consume", "ack"),
     planned("consume", "dedupe"),
     planned("grant", "args"),
     planned("grant", "config"),
@@ -54,6 +52,11 @@ const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
 const ATTEMPTS_MAX: usize = 1_000;
 const BACKOFF_FACTOR_MAX: f64 = 100.0;
+const BREAKER_SHARE_MAX: f64 = 0.99;
+const BREAKER_WINDOW_MIN: usize = 2;
+const BREAKER_WINDOW_MAX: usize = 1_000;
+const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(100);
+const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
 const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const MEMORY_MIN: usize = 64 << 10;
@@ -78,11 +81,16 @@ fn parse_with_places(
         let exchanges = topology::exchanges(top, declare);
         let topology::Queues { consumed, others } = topology::queues(top, declare, &exchanges);
         let (queues, places): (Vec<_>, Vec<_>) = consumed.into_iter().unzip();
+        let taken = top.section("consume", |section| consume(section, queues.len()));
+        if taken.ack == Ack::None {
+            nothing_is_kept(top);
+        }
         let manifest = Manifest {
             plugin: plugin(top),
-            consume: top.section("consume", |section| consume(section, queues.len())),
             limits: top.section("limits", |section| limits(section, ceilings)),
             failure: top.section("failure", |section| failure(section, &name, &queues)),
+            breaker: top.has("breaker").then(|| top.section("breaker", breaker)),
+            consume: taken,
             publish: top.section("publish", publish),
             grant: top.section("grant", grant),
             path: path.to_owned(),
@@ -143,7 +151,18 @@ fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
         section.report("concurrency", Problem::new(message).hint(hint));
     }
     let order = section.text_or("order", order_word, order_table).unwrap_or_default();
-    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)), order }
+    let ack = section.one_of("ack", &[("done", Ack::Done), ("none", Ack::None)]).unwrap_or_default();
+    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)), order, ack }
+}
+
+/// What fails is lost where the ack does not wait for it.
+fn nothing_is_kept(top: &Section<'_>) {
+    for section in ["failure", "breaker"] {
+        if top.has(section) {
+            let problem = Problem::new(format!("`[{section}]` has no meaning with `ack = \"none\"`"));
+            top.report(section, problem.hint("a delivery is gone before its handler begins: leave one of them out"));
+        }
+    }
 }
 
 fn order_word(word: &str) -> Result<Order, Problem> {
@@ -231,6 +250,15 @@ fn backoff(section: &mut Section<'_>) -> Backoff {
     }
 }
 
+fn breaker(section: &mut Section<'_>) -> BreakerPolicy {
+    let default = BreakerPolicy::default();
+    BreakerPolicy {
+        share: section.number("share", 0.0..=BREAKER_SHARE_MAX).unwrap_or(default.share),
+        window: section.integer("window", BREAKER_WINDOW_MIN..=BREAKER_WINDOW_MAX).unwrap_or(default.window),
+        pause: section.duration("pause", BREAKER_PAUSE_MIN..=BREAKER_PAUSE_MAX).unwrap_or(default.pause),
+    }
+}
+
 fn publish(section: &mut Section<'_>) -> Publish {
     Publish { unroutable: section.one_of("unroutable", UNROUTABLE).unwrap_or_default() }
 }
@@ -274,6 +302,7 @@ mod tests {
     fn defaults() {
         let manifest = read("plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"");
         let expected = Manifest {
+            breaker: None,
             name: "order-notify".to_owned(),
             path: "manifests/order-notify.toml".into(),
             plugin: "a.wasm".to_owned(),
@@ -289,7 +318,7 @@ mod tests {
                 bind: Vec::new(),
             }],
             other_queues: Vec::new(),
-            consume: Consume { prefetch: 200, concurrency: 16, order: Order::None },
+            consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done },
             limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
             failure: FailurePolicy {
                 attempts: 5,
@@ -410,7 +439,7 @@ mod tests {
         };
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
-        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order });
+        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
         assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10 });
         let expected = FailurePolicy {
             attempts: 3,
@@ -441,7 +470,7 @@ mod tests {
         assert_eq!(manifest.queues.iter().map(flags).collect::<Vec<_>>(), [(false, true, true), (true, true, true)]);
         // The defaults keep to what the manifest and the host allow.
         let text = "plugin = \"a.wasm\"\nconsume = { prefetch = 1 }\n[[queue]]\nname = \"jobs\"";
-        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None });
+        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done });
         let small = Ceilings { memory: 1 << 20 };
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
         // A queue type that is given as an argument counts as well.

@@ -55,7 +55,7 @@ pub struct Origin<'a> {
 
 /// The copy of a failed delivery for this dead-letter queue, to be sent through the default exchange.
 pub fn dead_letter(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, queue: &str) -> Publication {
-    let mut properties = copied(delivery, failure, origin);
+    let mut properties = copied(delivery, failure, origin, delivery.attempt);
     properties.headers.push(("x-wabbit-reason".to_owned(), Value::text(failure.kind.as_str())));
     // A dead letter is there to be looked at later, so it outlives a restart of the broker.
     properties.delivery_mode = Some(2);
@@ -64,9 +64,16 @@ pub fn dead_letter(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, q
 }
 
 /// The copy of a failed delivery that waits on this rung for another try. Nothing where it would not fit a frame: the
-/// next try is to see all of the message.
-pub fn retry(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, rung: Rung) -> Option<Publication> {
-    let properties = copied(delivery, failure, origin);
+/// next try is to see all of the message. `counted` says whether this try was one of its attempts.
+pub fn retry(
+    delivery: &Delivery,
+    failure: &Failure,
+    origin: Origin<'_>,
+    rung: Rung,
+    counted: bool,
+) -> Option<Publication> {
+    let attempts = if counted { delivery.attempt } else { delivery.attempt.saturating_sub(1) };
+    let properties = copied(delivery, failure, origin, attempts);
     let (exchange, routing_key) = (rung.name(), delivery.queue.to_string());
     let fits = properties.encoded_len() <= PROPERTIES_BYTES_MAX;
     fits.then(|| Publication { exchange, routing_key, body: delivery.body.clone(), properties })
@@ -106,7 +113,7 @@ fn text(properties: &Properties, name: &str) -> Option<String> {
 }
 
 /// The properties of a copy, with the record of the failure.
-fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>) -> Properties {
+fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, attempts: u32) -> Properties {
     let mut properties = delivery.properties.clone();
     let seconds = origin.at.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.as_secs());
     // Only a retry of ours has failed before.
@@ -121,7 +128,7 @@ fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>) -> Propert
         text("x-wabbit-error", truncated(&failure.error, ERROR_BYTES_MAX)),
         text("x-wabbit-worker", origin.worker),
         text("x-wabbit-plugin", origin.plugin),
-        (ATTEMPTS.to_owned(), Value::I64(delivery.attempt.into())),
+        (ATTEMPTS.to_owned(), Value::I64(attempts.into())),
         text(QUEUE, &delivery.queue),
         text(EXCHANGE, &delivery.exchange),
         text(ROUTING_KEY, &delivery.routing_key),
@@ -267,7 +274,7 @@ mod tests {
             assert_eq!((delivery.attempt, delivery.exchange.as_str()), (attempt, "order"));
             let at = SystemTime::UNIX_EPOCH + std::time::Duration::from_secs(attempt.into());
             let rung = Rung::of(std::time::Duration::from_secs(1));
-            let copy = retry(&delivery, &failure, Origin { worker: "w", plugin: "sha256:00", at }, rung).unwrap();
+            let copy = retry(&delivery, &failure, Origin { worker: "w", plugin: "sha256:00", at }, rung, true).unwrap();
             assert_eq!((copy.exchange.as_str(), copy.routing_key.as_str()), (rung.name().as_str(), "q"));
             assert_eq!((&copy.properties.expiration, &copy.properties.user_id), (&None, &None));
             assert_eq!(copy.properties.header(FIRST_FAILURE), Some(&Value::Timestamp(1)));
@@ -320,7 +327,7 @@ mod tests {
                 attempt: 1,
             };
             let origin = Origin { worker: "w", plugin: "sha256:00", at: SystemTime::UNIX_EPOCH };
-            retry(&delivery, &Failure::new(FailureKind::Trap, "x"), origin, Rung::of(std::time::Duration::ZERO))
+            retry(&delivery, &Failure::new(FailureKind::Trap, "x"), origin, Rung::of(std::time::Duration::ZERO), true)
                 .is_some()
         };
         assert!(waits(100 << 10) && !waits(125 << 10));

@@ -18,22 +18,47 @@ const IN_PLACE_MAX: Duration = Duration::from_secs(15 * 60);
 /// What is next for a delivery that failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Another try after this time.
-    Retry(Duration),
+    /// Another try.
+    Retry {
+        /// After this time.
+        pause: Duration,
+        /// Whether this one counts among the attempts.
+        counted: bool,
+    },
     /// No other try.
     DeadLetter,
 }
 
+/// What a failure is charged with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Charge {
+    /// An attempt, and the last one ends it.
+    Full,
+    /// An attempt, but another one follows the last.
+    NotTheLast,
+    /// Nothing.
+    Free,
+}
+
 /// Decides over a delivery whose try number `attempt` (from 1) failed. `after` is the time that the handler named,
 /// which has no jitter; `chance` is a random number from 0 to 1.
-pub fn next(policy: &FailurePolicy, attempt: u32, failure: &Failure, after: Option<Duration>, chance: f64) -> Next {
-    if attempt >= policy.attempts || is_final(failure.kind) {
+pub fn next(
+    policy: &FailurePolicy,
+    attempt: u32,
+    failure: &Failure,
+    after: Option<Duration>,
+    charge: Charge,
+    chance: f64,
+) -> Next {
+    let last = attempt >= policy.attempts;
+    if is_final(failure.kind) || last && charge == Charge::Full {
         return Next::DeadLetter;
     }
-    Next::Retry(after.unwrap_or_else(|| {
+    let pause = after.unwrap_or_else(|| {
         let factor = 1.0 + JITTER * (2.0 * chance.clamp(0.0, 1.0) - 1.0);
         backoff(&policy.backoff, attempt).mul_f64(factor)
-    }))
+    });
+    Next::Retry { pause, counted: !last && charge != Charge::Free }
 }
 
 /// Whether a delivery that has been held for so long may be held for one more pause.
@@ -67,10 +92,10 @@ mod tests {
         let failure = Failure::new(FailureKind::Trap, "x");
         for attempt in 1..10 {
             let expected = if attempt < 5 { None } else { Some(Next::DeadLetter) };
-            let next = next(&policy(5), attempt, &failure, None, 0.5);
+            let next = next(&policy(5), attempt, &failure, None, Charge::Full, 0.5);
             assert_eq!((next == Next::DeadLetter).then_some(next), expected, "{attempt}");
         }
-        assert_eq!(next(&policy(1), 1, &failure, Some(Duration::from_secs(1)), 0.5), Next::DeadLetter);
+        assert_eq!(next(&policy(1), 1, &failure, Some(Duration::from_secs(1)), Charge::Full, 0.5), Next::DeadLetter);
     }
 
     #[test]
@@ -78,9 +103,28 @@ mod tests {
         for kind in FailureKind::ALL {
             let is_final =
                 matches!(kind, FailureKind::DeadLettered | FailureKind::BodyTooLarge | FailureKind::HostCrash);
-            let next = next(&policy(5), 1, &Failure::new(kind, "x"), None, 0.5);
+            let next = next(&policy(5), 1, &Failure::new(kind, "x"), None, Charge::Full, 0.5);
             assert_eq!(next == Next::DeadLetter, is_final, "{kind}");
         }
+    }
+
+    #[test]
+    fn what_is_not_charged_is_tried_again_without_being_counted() {
+        let failure = Failure::new(FailureKind::HandlerError, "x");
+        let counted = |attempt, charge| match next(&policy(5), attempt, &failure, None, charge, 0.5) {
+            Next::Retry { counted, .. } => Some(counted),
+            Next::DeadLetter => None,
+        };
+        assert_eq!(
+            [Charge::Full, Charge::NotTheLast, Charge::Free].map(|charge| counted(4, charge)),
+            [Some(true), Some(true), Some(false)]
+        );
+        assert_eq!(
+            [Charge::Full, Charge::NotTheLast, Charge::Free].map(|charge| counted(5, charge)),
+            [None, Some(false), Some(false)]
+        );
+        let asked = Failure::new(FailureKind::DeadLettered, "x");
+        assert_eq!(next(&policy(5), 1, &asked, None, Charge::Free, 0.5), Next::DeadLetter);
     }
 
     #[test]
@@ -91,8 +135,8 @@ mod tests {
             ..FailurePolicy::default()
         };
         let failure = Failure::new(FailureKind::HandlerError, "x");
-        let pause = |attempt, chance| match next(&policy, attempt, &failure, None, chance) {
-            Next::Retry(pause) => pause.as_millis(),
+        let pause = |attempt, chance| match next(&policy, attempt, &failure, None, Charge::Full, chance) {
+            Next::Retry { pause, .. } => pause.as_millis(),
             Next::DeadLetter => panic!("no pause"),
         };
         let seen: Vec<_> = [1, 2, 3, 6, 7, 99].map(|attempt| pause(attempt, 0.5)).into();
@@ -112,8 +156,8 @@ mod tests {
     fn a_named_time_has_no_jitter() {
         let failure = Failure::new(FailureKind::RetryAsked, "x");
         for chance in [0.0, 1.0] {
-            let next = next(&policy(5), 4, &failure, Some(Duration::from_millis(700)), chance);
-            assert_eq!(next, Next::Retry(Duration::from_millis(700)));
+            let next = next(&policy(5), 4, &failure, Some(Duration::from_millis(700)), Charge::Full, chance);
+            assert_eq!(next, Next::Retry { pause: Duration::from_millis(700), counted: true });
         }
     }
 }

@@ -56,6 +56,8 @@ struct Inner {
     replies_lost: Family<WorkerLabels, Counter>,
     in_flight: Family<WorkerLabels, Gauge>,
     consuming: Family<WorkerLabels, Gauge>,
+    breaker: Family<WorkerLabels, Gauge>,
+    breaker_opened: Family<WorkerLabels, Counter>,
     handling: Family<WorkerLabels, Histogram, fn() -> Histogram>,
     connected: Gauge,
     connections: Counter,
@@ -105,6 +107,8 @@ impl Default for Metrics {
             replies_lost: Family::default(),
             in_flight: Family::default(),
             consuming: Family::default(),
+            breaker: Family::default(),
+            breaker_opened: Family::default(),
             handling: Family::new_with_constructor(handling_histogram),
             connected: Gauge::default(),
             connections: Counter::default(),
@@ -116,6 +120,8 @@ impl Default for Metrics {
         r.register("replies_lost", "Replies that no queue took", inner.replies_lost.clone());
         r.register("deliveries_in_flight", "Deliveries received and not settled", inner.in_flight.clone());
         r.register("worker_consuming", "1 while the worker consumes all its queues", inner.consuming.clone());
+        r.register("worker_breaker", "0 closed, 1 open, 2 trying one delivery", inner.breaker.clone());
+        r.register("worker_breaker_opened", "How often the breaker opened", inner.breaker_opened.clone());
         r.register("handling_seconds", "Time in the sandbox, a delivery", inner.handling.clone());
         r.register("broker_connected", "1 while connected to the broker", inner.connected.clone());
         r.register("broker_connections", "Connections made to the broker", inner.connections.clone());
@@ -139,6 +145,8 @@ impl Metrics {
             replies_lost: inner.replies_lost.get_or_create_owned(&labels),
             in_flight: inner.in_flight.get_or_create_owned(&labels),
             consuming: inner.consuming.get_or_create_owned(&labels),
+            breaker: inner.breaker.get_or_create_owned(&labels),
+            breaker_opened: inner.breaker_opened.get_or_create_owned(&labels),
             handling: inner.handling.get_or_create_owned(&labels),
             last_error: Mutex::default(),
         }
@@ -172,6 +180,10 @@ pub struct WorkerMetrics {
     pub in_flight: Gauge<i64, AtomicI64>,
     /// 1 while the worker consumes.
     pub consuming: Gauge<i64, AtomicI64>,
+    /// 0 while the breaker is closed, 1 while it is open, 2 while one delivery is tried.
+    pub breaker: Gauge<i64, AtomicI64>,
+    /// How often the breaker opened.
+    pub breaker_opened: Counter<u64, AtomicU64>,
     /// Seconds in the sandbox.
     pub handling: Histogram,
     last_error: Mutex<Option<String>>,

@@ -6,6 +6,7 @@ use super::{ACK_DELAY_MAX, InHand, Key, Role, Run};
 use crate::{
     amqp::{Consumer, Reason, Trouble},
     app::running::Running,
+    manifest::Ack,
     outcome::{Checked, Failure, FailureKind},
     settle::Action,
     telemetry::Settled,
@@ -18,6 +19,12 @@ impl Run {
     /// Carries out what was decided, and what that leads to.
     pub(super) async fn act(&mut self, key: Key, mut action: Action) -> Result<(), Trouble> {
         loop {
+            if self.worker.manifest.consume.ack == Ack::None
+                && let Some(lost) = lost(&action)
+            {
+                self.let_go(key, lost);
+                return Ok(());
+            }
             action = match action {
                 Action::Wait => return Ok(()),
                 Action::Publish(checked) => self.publish(key, checked).await,
@@ -31,6 +38,7 @@ impl Run {
                 }
                 Action::Requeue => {
                     self.worker.metrics.settle(Settled::Requeued);
+                    self.worker.came_through();
                     self.requeue(key);
                     return Ok(());
                 }
@@ -66,14 +74,45 @@ impl Run {
     }
 
     fn ack(&mut self, key: Key) {
-        let Some(queue) = self.queues.get_mut(key.queue) else { return };
-        let Some(in_hand) = queue.unsettled.ack(key.tag) else { return };
-        self.worker.metrics.in_flight.dec();
+        let Some(in_hand) = self.settle(key) else { return };
         self.worker.metrics.settle(in_hand.copied.unwrap_or(Settled::Acked));
+        if in_hand.copied.is_none() {
+            self.worker.came_through();
+        }
         Self::no_longer_suspect(&self.shared.running, &in_hand);
         if let Some(lane) = in_hand.lane {
             self.ready.extend(self.lanes.leave(&lane));
         }
+    }
+
+    /// Acks a delivery whose handler has not begun. From then on its failures are told, and lost.
+    pub(super) fn ack_first(&mut self, key: Key) {
+        let Some(in_hand) = self.settle(key) else { return };
+        self.worker.metrics.settle(Settled::Acked);
+        if let Some(queue) = self.queues.get_mut(key.queue) {
+            queue.gone.insert(key.tag, in_hand);
+        }
+    }
+
+    /// Nothing more is to be done for a delivery that was acked first; one that did not come so far is acked now.
+    fn let_go(&mut self, key: Key, lost: Option<Failure>) {
+        if let Some(failure) = &lost {
+            self.worker.metrics.fail(failure.kind, &failure.error);
+            tracing::warn!(worker = %self.worker.name, reason = %failure.kind, "a delivery is lost: {}", failure.error);
+        }
+        let Some(queue) = self.queues.get_mut(key.queue) else { return };
+        let Some(in_hand) = queue.gone.remove(&key.tag) else { return self.ack(key) };
+        Self::no_longer_suspect(&self.shared.running, &in_hand);
+        if let Some(lane) = in_hand.lane {
+            self.ready.extend(self.lanes.leave(&lane));
+        }
+    }
+
+    /// Notes the ack of a delivery, which leaves with others.
+    fn settle(&mut self, key: Key) -> Option<InHand> {
+        let queue = self.queues.get_mut(key.queue)?;
+        let in_hand = queue.unsettled.ack(key.tag)?;
+        self.worker.metrics.in_flight.dec();
         let batch = usize::from(self.worker.manifest.consume.prefetch / 4).clamp(1, ACK_BATCH_MAX);
         if queue.unsettled.unsent() >= batch
             && let Some(up_to) = queue.unsettled.take_cumulative()
@@ -83,6 +122,7 @@ impl Run {
         if queue.unsettled.unsent() > 0 {
             self.flush_at.get_or_insert_with(|| Instant::now() + ACK_DELAY_MAX);
         }
+        Some(in_hand)
     }
 
     /// Sends every ack that waits.
@@ -128,7 +168,8 @@ impl Run {
         let limit = self.shared.publish_timeout;
         let mut overdue = Vec::new();
         for (index, queue) in self.queues.iter_mut().enumerate() {
-            for (tag, in_hand) in queue.unsettled.iter_mut() {
+            let gone = queue.gone.iter_mut().map(|(tag, in_hand)| (*tag, in_hand));
+            for (tag, in_hand) in queue.unsettled.iter_mut().chain(gone) {
                 if in_hand.publishing.is_some_and(|since| since.elapsed() > limit) {
                     in_hand.publishing = None;
                     overdue.push((Key { queue: index, tag }, in_hand.progress.overdue()));
@@ -142,5 +183,23 @@ impl Run {
             self.act(key, action).await?;
         }
         Ok(())
+    }
+}
+
+/// What a delivery that was acked first is let go with: its failure, where it has one; nothing where more is to be done.
+fn lost(action: &Action) -> Option<Option<Failure>> {
+    let refused = |what: &str| {
+        let error = format!("with `ack = \"none\"` a delivery cannot be {what}");
+        Some(Some(Failure::new(FailureKind::MalformedOutcome, error)))
+    };
+    match action {
+        Action::Publish(_) | Action::Wait => None,
+        Action::Ack => Some(None),
+        Action::Requeue => refused("requeued"),
+        Action::Fail { failure, .. } if failure.kind == FailureKind::RetryAsked => refused("retried"),
+        Action::Fail { failure, .. } => Some(Some(failure.clone())),
+        Action::PutBack(_) => {
+            Some(Some(Failure::new(FailureKind::BrokerNack, "the broker did not confirm what it published")))
+        }
     }
 }

@@ -31,12 +31,14 @@ impl Run {
     pub(super) async fn fail(&mut self, key: Key, failure: &Failure, after: Option<Duration>) {
         let worker = Arc::clone(&self.worker);
         worker.metrics.fail(failure.kind, &failure.error);
+        let charge = self.charge(key, failure.kind);
         let Some(in_hand) = self.in_hand(key) else { return };
-        let pause = match next(&worker.manifest.failure, in_hand.delivery.attempt, failure, after, fastrand::f64()) {
+        let attempt = in_hand.delivery.attempt;
+        let (pause, counted) = match next(&worker.manifest.failure, attempt, failure, after, charge, fastrand::f64()) {
             Next::DeadLetter => return self.dead_letter(key, failure),
-            Next::Retry(pause) => pause,
+            Next::Retry { pause, counted } => (pause, counted),
         };
-        match self.waiting_copy(key, failure, Rung::of(pause)).await {
+        match self.waiting_copy(key, failure, Rung::of(pause), counted).await {
             Ok(Some((copy, rest))) if rest.is_zero() => self.send_copy(key, copy, Settled::Retried),
             Ok(Some((copy, rest))) => {
                 let Some(round) = self.in_hand(key).map(|in_hand| in_hand.round) else { return };
@@ -45,7 +47,7 @@ impl Run {
                     Done::Copy(key, round, Box::new(copy))
                 });
             }
-            Ok(None) => self.hold(key, failure, pause),
+            Ok(None) => self.hold(key, failure, pause, counted),
             Err(trouble) => {
                 tracing::warn!(worker = %worker.name, "cannot retry: {trouble}");
                 self.put_back(key, &PutBack::BrokerTrouble);
@@ -54,14 +56,19 @@ impl Run {
     }
 
     /// Tries a delivery again in place: after a pause, during which it stays unsettled.
-    fn hold(&mut self, key: Key, failure: &Failure, pause: Duration) {
+    fn hold(&mut self, key: Key, failure: &Failure, pause: Duration, counted: bool) {
         let Some(in_hand) = self.in_hand(key) else { return };
-        let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
-        if !may_be_held(held, pause) {
-            return self.dead_letter(key, failure);
+        if counted {
+            let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
+            if !may_be_held(held, pause) {
+                return self.dead_letter(key, failure);
+            }
+            let delivery = Arc::make_mut(&mut in_hand.delivery);
+            delivery.attempt = delivery.attempt.saturating_add(1);
+        } else {
+            // Its time does not run while it is not its own fault.
+            in_hand.held_since = None;
         }
-        let delivery = Arc::make_mut(&mut in_hand.delivery);
-        delivery.attempt = delivery.attempt.saturating_add(1);
         self.worker.metrics.settle(Settled::Retried);
         self.begin_again(key);
         self.tasks.spawn(async move {
@@ -97,6 +104,7 @@ impl Run {
         key: Key,
         failure: &Failure,
         rung: Rung,
+        counted: bool,
     ) -> Result<Option<(Publication, Duration)>, Trouble> {
         let worker = Arc::clone(&self.worker);
         if self.in_place(key) {
@@ -121,7 +129,7 @@ impl Run {
         let Some(in_hand) = queue.unsettled.get_mut(key.tag) else { return Ok(None) };
         let origin = copy::Origin { worker: &worker.name, plugin: &in_hand.version.digest, at: SystemTime::now() };
         let rest = self.rungs.get(&rung).map_or(Duration::ZERO, |from| from.saturating_duration_since(Instant::now()));
-        Ok(copy::retry(&in_hand.delivery, failure, origin, rung).map(|copy| (copy, rest)))
+        Ok(copy::retry(&in_hand.delivery, failure, origin, rung, counted).map(|copy| (copy, rest)))
     }
 
     pub(super) fn send_copy(&mut self, key: Key, publication: Publication, settled: Settled) {

@@ -15,7 +15,7 @@ use super::{Done, InHand, Key, Lane, Run};
 use crate::{
     amqp::{Reason, Received, Trouble},
     delivery::{Delivery, Value},
-    manifest::Order,
+    manifest::{Ack, Order},
     outcome::{Failure, FailureKind, Outcome},
     route::{Route, route},
     settle::{Facts, Progress, poison::fingerprint},
@@ -97,6 +97,9 @@ impl Run {
     /// Runs the handler. One that is quick is run right here, as far as it goes without waiting: handing it to another
     /// thread and back would take longer than it does itself. All others run beside this task.
     pub(super) async fn handle(&mut self, key: Key, permit: OwnedSemaphorePermit) -> Result<(), Trouble> {
+        if self.worker.manifest.consume.ack == Ack::None {
+            self.ack_first(key);
+        }
         let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
         let (delivery, version) = (Arc::clone(&in_hand.delivery), Arc::clone(&in_hand.version));
         let (fingerprint, suspect) = (in_hand.fingerprint, in_hand.suspicion.take().is_some());
