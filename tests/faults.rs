@@ -5,6 +5,7 @@
 
 pub mod campaign;
 pub mod case;
+mod feed;
 mod frames;
 mod inject;
 pub mod lane;

@@ -109,6 +109,7 @@ const POINTS: &[(&str, u32)] = &[
     ("copy-confirmed", 2),
     ("done", 20),
     ("acked", 3),
+    ("held", 1),
     ("nacked", 1),
     ("draining", 1),
 ];
@@ -144,6 +145,11 @@ impl Case {
         matches!(&self.fault, Fault::Other { name, .. } if name == "exchange-deleted" || name == "unbound")
     }
 
+    /// Whether the inputs come all at once.
+    pub fn bursts(&self) -> bool {
+        self.seed.is_multiple_of(2)
+    }
+
     /// The inputs of its run: for the queue without an order, or with their key and place.
     pub fn inputs(&self) -> Vec<(Command, Option<(String, u64)>)> {
         let mut random = fastrand::Rng::with_seed(self.seed);
@@ -165,6 +171,7 @@ impl Case {
         for number in 0..random.u64(12..=20) {
             let key = *random.choice(["ada", "bob", "cy"].iter()).unwrap_or(&"ada");
             let command = match random.u32(..8) {
+                _ if number == 0 => Command::Stumble,
                 0 => Command::Slow(random.u64(..30)),
                 1 => Command::Stumble,
                 _ => Command::Publish(1),

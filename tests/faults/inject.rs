@@ -203,8 +203,7 @@ impl Lane {
                 self.publish(during).await;
                 // It is on its queue whenever the worker is not just trying again.
                 let end = Instant::now() + DEADLINE;
-                loop {
-                    let Some(peer) = &self.peer else { break };
+                while let Some(peer) = &self.peer {
                     let purged = peer.channel().queue_purge("odd".into(), QueuePurgeOptions::default()).await;
                     if purged.map_err(broken)? > 0 || Instant::now() > end {
                         break;

@@ -3,9 +3,7 @@
 use std::fs;
 use std::time::{Duration, Instant};
 
-use lapin::options::{BasicGetOptions, QueueDeclareOptions};
-use lapin::types::{AMQPValue, FieldTable};
-use lapin::{BasicProperties, Channel};
+use lapin::types::FieldTable;
 use nix::sys::signal::Signal;
 use tempfile::TempDir;
 
@@ -13,7 +11,7 @@ use super::case::{Case, Fault};
 use super::ledger::{Command, Ledger};
 use super::proxy::Proxy;
 use super::violation::{Rule, Violation};
-use crate::harness::amqp::{Peer, Published, persistent, table};
+use crate::harness::amqp::Peer;
 use crate::harness::broker::{Broker, Vhost};
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::places;
@@ -31,14 +29,14 @@ pub const HOST_RSS_MAX_KIB: u64 = 400 * 1024;
 const LOST_MAX: u32 = 2;
 const PREFETCH: u32 = 20;
 /// For starting a host, and for stopping it in order.
-const HOST_WAIT: Duration = Duration::from_secs(40);
+pub(super) const HOST_WAIT: Duration = Duration::from_secs(40);
 /// The library does not notice when a connection ends in the midst of its handshake: then it is `connect-timeout` that
 /// ends the wait, by default only after as long as a recovery may take.
 const SETTINGS: &str =
     "grace = \"20s\"\n[amqp]\nheartbeat = \"1s\"\nconnect-timeout = \"3s\"\npublish-timeout = \"5s\"\n";
 
 /// Where outputs and dead letters end.
-const ENDS: &[&str] = &["out", "full", "work.dead", "keyed.dead"];
+pub(super) const ENDS: &[&str] = &["out", "full", "work.dead", "keyed.dead"];
 
 /// What the campaign runs.
 #[derive(Debug, Clone, Default)]
@@ -108,8 +106,8 @@ pub struct Lane {
     subject: Subject,
     quorum: bool,
     lost: u32,
-    runs: u32,
-    inputs: u32,
+    pub(super) runs: u32,
+    pub(super) inputs: u32,
     settings: TempDir,
 }
 
@@ -193,7 +191,7 @@ impl Lane {
         let nacks = self.proxy.observer().nacks();
         let gone = match &case.fault {
             Fault::Wire { .. } => self.on_the_wire(case, &inputs).await?,
-            Fault::Die { .. } => self.die(&inputs).await?,
+            Fault::Die { .. } => self.die(case, &inputs).await?,
             Fault::Other { name, after_ms } => Some(self.other(name, Duration::from_millis(*after_ms), &inputs).await?),
         };
         report.fired = gone.is_some();
@@ -304,51 +302,6 @@ impl Lane {
         Err(Violation::of(Rule::Slow, format!("the host does not stop within {HOST_WAIT:?}")))
     }
 
-    /// Sees to a connection of the peer.
-    pub(super) async fn connect(&mut self) {
-        match &self.peer {
-            Some(peer) if peer.channel().status().connected() => {}
-            _ => self.peer = Some(Peer::connect_when_up(&self.vhost.url, HOST_WAIT).await),
-        }
-    }
-
-    /// Publishes inputs, each written down first. What the broker did not say a word of is left open.
-    pub(super) async fn publish(&mut self, inputs: &[(Command, Option<(String, u64)>)]) {
-        for (command, order) in inputs {
-            self.publish_one(*command, order.clone()).await;
-        }
-    }
-
-    /// Publishes one input, and says its id.
-    pub(super) async fn publish_one(&mut self, command: Command, order: Option<(String, u64)>) -> (String, bool) {
-        self.inputs += 1;
-        let id = format!("{}.{}.{}", self.name, self.runs, self.inputs);
-        self.proxy.observer().expect(&id, command.outputs());
-        self.ledger.write(&id, command, order.clone());
-        let mut properties = persistent().with_message_id(id.as_str().into());
-        let queue = match order {
-            Some((key, _)) => {
-                properties = properties.with_headers(table(&[("key", AMQPValue::LongString(key.into()))]));
-                "keyed"
-            }
-            None => "work",
-        };
-        let taken = match &self.peer {
-            Some(peer) => peer.try_publish("", queue, command.text(&id).as_bytes(), properties).await,
-            None => return (id, false),
-        };
-        match taken {
-            Ok(published) => {
-                self.ledger.published(&id, published == Published::Routed);
-                (id, published == Published::Routed)
-            }
-            Err(_) => {
-                self.peer = Peer::try_connect(&self.vhost.url).await.ok();
-                (id, false)
-            }
-        }
-    }
-
     /// Arms the proxy, lets the inputs flow, and waits for the frame. Says when the fault was made, if it was.
     async fn on_the_wire(
         &mut self,
@@ -363,11 +316,11 @@ impl Lane {
         }
         if case.fault.at_start() {
             let (some, others) = inputs.split_at(inputs.len() / 2);
-            self.publish(some).await;
+            self.send(case, some).await;
             self.proxy.cut_all();
-            self.publish(others).await;
+            self.send(case, others).await;
         } else {
-            self.publish(inputs).await;
+            self.send(case, inputs).await;
         }
         let mut ended = None;
         loop {
@@ -378,17 +331,17 @@ impl Lane {
             if self.missing().is_empty() && ended.get_or_insert_with(Instant::now).elapsed() > FRAME_WAIT {
                 return Ok(self.proxy.disarm());
             }
-            if ended.is_none() && self.missing().len() < inputs.len() / 2 && case.fault.at_start() {
-                // It may be that only the next connection has enough of them.
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     }
 
     /// Lets the inputs flow until the host dies, and starts another.
-    async fn die(&mut self, inputs: &[(Command, Option<(String, u64)>)]) -> Result<Option<Instant>, Violation> {
-        self.publish(inputs).await;
+    async fn die(
+        &mut self,
+        case: &Case,
+        inputs: &[(Command, Option<(String, u64)>)],
+    ) -> Result<Option<Instant>, Violation> {
+        self.send(case, inputs).await;
         let mut ended = None;
         loop {
             if self.host.as_mut().is_none_or(|host| host.status().is_some()) {
@@ -471,53 +424,6 @@ impl Lane {
         Err(Violation::of(Rule::Leftover, format!("after {END_MAX:?}: {left}")))
     }
 
-    /// The inputs that have not ended.
-    pub(super) fn missing(&self) -> Vec<&str> {
-        self.ledger.missing(|id| self.proxy.observer().seen(id))
-    }
-
-    /// How many messages wait in a queue, where the peer can say.
-    async fn count(&mut self, queue: &str) -> Option<u32> {
-        let channel = self.channel().await?;
-        let options = QueueDeclareOptions { passive: true, ..QueueDeclareOptions::default() };
-        let counted = channel.queue_declare(queue.into(), options, nothing()).await;
-        let _ = channel.close(200, "done".into()).await;
-        Some(counted.ok()?.message_count())
-    }
-
-    /// A channel of the peer for what may fail; one that has none is given up, and [`Lane::connect`] makes another.
-    pub(super) async fn channel(&mut self) -> Option<Channel> {
-        let channel = self.peer.as_ref()?.try_new_channel().await.ok();
-        if channel.is_none() {
-            self.peer = None;
-        }
-        channel
-    }
-
-    /// Takes what came out off its queues, and writes it down.
-    pub(super) async fn drain(&mut self) {
-        for queue in ENDS {
-            let Some(channel) = self.channel().await else { return };
-            while let Some((body, properties)) = get(&channel, queue).await {
-                match properties.message_id() {
-                    Some(id) if queue.ends_with(".dead") => self.ledger.letter(id.as_str()),
-                    Some(_) => self.ledger.output(&String::from_utf8_lossy(&body)),
-                    // What filled the queue.
-                    None => {}
-                }
-            }
-            let _ = channel.close(200, "done".into()).await;
-        }
-    }
-
-    /// Fills the queue that takes one message at most.
-    pub(super) async fn fill(&mut self) {
-        self.connect().await;
-        if let Some(peer) = &self.peer {
-            let _ = peer.try_publish("", "full", b"full", persistent()).await;
-        }
-    }
-
     /// Begins anew after something went wrong: with another host, and with empty queues.
     async fn reset(&mut self) {
         self.host = None;
@@ -530,11 +436,6 @@ impl Lane {
         }
         let _ = self.proxy.observer().take_violations();
     }
-}
-
-async fn get(channel: &Channel, queue: &str) -> Option<(Vec<u8>, BasicProperties)> {
-    let message = channel.basic_get(queue.into(), BasicGetOptions { no_ack: true }).await.ok()??;
-    Some((message.delivery.data, message.delivery.properties))
 }
 
 /// What a process has in memory.
