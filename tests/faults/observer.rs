@@ -133,6 +133,11 @@ impl Observer {
         self.nacks
     }
 
+    /// Whether there are violations that nobody asked for yet.
+    pub fn has_violations(&self) -> bool {
+        !self.violations.is_empty()
+    }
+
     /// The violations since this was asked last.
     pub fn take_violations(&mut self) -> Vec<Violation> {
         std::mem::take(&mut self.violations)

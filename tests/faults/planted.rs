@@ -1,7 +1,7 @@
 //! The checks, checked: a host that makes a mistake on purpose does not get through.
 
 use std::collections::BTreeSet;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::campaign::Campaign;
 use super::case::Case;
@@ -11,6 +11,8 @@ use crate::harness::places;
 
 /// In so many runs a mistake has to be found.
 const RUNS: usize = 40;
+/// Whatever comes out at all is out after this.
+const PATIENCE: Duration = Duration::from_secs(6);
 const SEED: u64 = 3;
 
 /// Each mistake of `mistakes.toml`, with the faults under which it shows (none: whatever comes), and the rules one of which
@@ -54,6 +56,7 @@ async fn found(mistake: &str, faults: &[&str]) -> Vec<Violation> {
     let subject = Subject {
         binary: Some("wabbit-faulty".to_owned()),
         environment: vec![("WABBIT_PLANTED".to_owned(), mistake.to_owned())],
+        patience: Some(PATIENCE),
     };
     let fits = |case: &Case| match faults {
         [] => !case.is_private(),
