@@ -22,6 +22,7 @@ mod outcomes;
 mod publications;
 mod readme;
 mod recovery;
+mod regressions;
 mod retries;
 mod sandbox;
 mod topology;

@@ -310,3 +310,9 @@ async fn without_the_ladder_tries_are_made_in_place() {
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(3)));
     assert_eq!(peer.count("work").await, 0);
 }
+
+/// The names of all queues of the ladder, whether they are there or not: 67 delays from 100 ms to 7 days.
+pub fn rungs() -> Vec<String> {
+    let millis = |step: i32| (100.0 * (7.0 * 24.0 * 36_000.0_f64).powf(f64::from(step) / 66.0)).round();
+    (0..67).map(|step| format!("wabbit.wait.{}", millis(step))).collect()
+}
