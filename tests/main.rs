@@ -25,4 +25,5 @@ mod recovery;
 mod regressions;
 mod retries;
 mod sandbox;
+mod tolerance;
 mod topology;
