@@ -14,6 +14,9 @@ pub mod retry;
 mod returns;
 mod window;
 
+#[cfg(test)]
+mod sequences;
+
 pub use lanes::Lanes;
 pub use progress::{Action, Facts, Progress, PutBack};
 pub use replay::{NotReplayed, replay};
