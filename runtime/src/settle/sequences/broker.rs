@@ -66,7 +66,7 @@ impl Claim {
 /// Where a copy goes.
 #[derive(Debug)]
 pub enum Place {
-    Ladder(Message),
+    Ladder(Box<Message>),
     Dead(usize),
 }
 
@@ -202,7 +202,7 @@ impl Broker {
         let id = match place {
             Place::Ladder(message) => {
                 let id = message.id();
-                self.ladder.push(message);
+                self.ladder.push(*message);
                 id
             }
             Place::Dead(id) => {

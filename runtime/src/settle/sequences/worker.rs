@@ -1,7 +1,10 @@
 //! The worker of the model: what `app::consume` does between the decisions, without a broker, a clock or a handler.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
-use std::time::{Duration, SystemTime};
+use std::{
+    collections::{BTreeMap, HashMap, VecDeque},
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 
 use super::broker::{Broker, Frame, Message, Place, Sent};
 use crate::{
@@ -55,14 +58,14 @@ pub struct InHand {
 enum Pause {
     GiveBack(Key),
     Again(Key, Duration),
-    Copy(Key, u32, Checked, Message),
+    Copy(Key, u32, Box<(Checked, Message)>),
 }
 
 /// How a worker of one sequence is made.
 #[derive(Debug, Clone)]
 pub struct Manifest {
     pub policy: FailurePolicy,
-    pub rules: std::sync::Arc<Rules>,
+    pub rules: Arc<Rules>,
     pub order: Order,
     /// Tries are made in place although there is no order.
     pub temporary: bool,
@@ -153,7 +156,7 @@ impl Worker {
     /// A handler is done, or failed.
     pub fn handled(&mut self, broker: &mut Broker, random: &mut Random, key: Key, result: Result<Outcome, Failure>) {
         let ordered = self.manifest.order != Order::None;
-        let rules = std::sync::Arc::clone(&self.manifest.rules);
+        let rules = Arc::clone(&self.manifest.rules);
         let Some(InHand { progress, delivery, .. }) = self.windows[key.queue].get_mut(key.tag) else {
             panic!("{key:?} was settled while its handler ran");
         };
@@ -234,9 +237,9 @@ impl Worker {
         let copy = Checked { publication: copy, mandatory: true, charged: true, reply: false };
         let round = in_hand.round;
         if random.below(4) == 0 {
-            self.pauses.push(Pause::Copy(key, round, copy, message));
+            self.pauses.push(Pause::Copy(key, round, Box::new((copy, message))));
         } else {
-            self.send_copy(broker, random, key, &copy, Place::Ladder(message));
+            self.send_copy(broker, random, key, &copy, Place::Ladder(Box::new(message)));
         }
     }
 
@@ -343,9 +346,10 @@ impl Worker {
                 self.now += pause;
                 self.ready.push_back(key);
             }
-            Pause::Copy(key, round, copy, message) => {
+            Pause::Copy(key, round, copy) => {
+                let (copy, message) = *copy;
                 if self.in_round(key, round).is_some() {
-                    self.send_copy(broker, random, key, &copy, Place::Ladder(message));
+                    self.send_copy(broker, random, key, &copy, Place::Ladder(Box::new(message)));
                 }
             }
         }
