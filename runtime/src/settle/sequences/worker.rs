@@ -19,9 +19,6 @@ use crate::{
     },
 };
 
-/// For how long a delivery may be tried again in place.
-const IN_PLACE_MAX: Duration = Duration::from_secs(15 * 60);
-
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
     pub queue: usize,
@@ -257,7 +254,7 @@ impl Worker {
         let in_hand = self.windows[key.queue].get_mut(key.tag).unwrap();
         let held = self.now - *in_hand.held_since.get_or_insert(self.now);
         let allowed = may_be_held(held, pause);
-        assert_eq!(allowed, held + pause <= IN_PLACE_MAX, "{held:?} and {pause:?}");
+        assert_eq!(allowed, held + pause <= Duration::from_secs(15 * 60), "{held:?} and {pause:?}");
         if !allowed {
             return self.dead_letter(broker, random, key, failure);
         }
