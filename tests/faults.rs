@@ -22,6 +22,8 @@ use std::time::Instant;
 use campaign::{Campaign, markdown, took};
 use case::Case;
 
+use crate::harness::places;
+
 /// How many faults a sample has, and the seed that decides on them.
 const SAMPLE: usize = 320;
 const SAMPLE_SEED: u64 = 1;
@@ -48,6 +50,17 @@ async fn a_sample_of_every_fault_loses_nothing() {
     }
     let never: Vec<_> = kinds.iter().filter(|(_, fired)| !**fired).collect();
     assert!(never.is_empty(), "never made: {never:?}");
+}
+
+/// The host that is tested everywhere else is not the one with switches.
+#[test]
+fn the_host_has_no_switches() {
+    let has = |name: &str| {
+        let bytes = std::fs::read(places::build().join(name)).unwrap();
+        bytes.windows(b"WABBIT_DIE_AT".len()).any(|text| text == b"WABBIT_DIE_AT")
+    };
+    assert!(has("wabbit-faulty"));
+    assert!(!has("wabbit"));
 }
 
 /// As long as one likes: `N` faults of `SEED`, or one by its `CASE`.
