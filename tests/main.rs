@@ -26,6 +26,8 @@ mod poison;
 mod publications;
 mod readme;
 mod recovery;
+mod regressions;
 mod retries;
 mod sandbox;
+mod tolerance;
 mod topology;

@@ -79,3 +79,39 @@ fn by_message_id(outputs: Vec<Message>) -> BTreeMap<String, Value> {
     let descriptions = outputs.iter().map(|output| output.json());
     descriptions.map(|json| (json["properties"]["message-id"].to_string(), json)).collect()
 }
+
+/// Whatever way a host can die of a message: it ends in the dead-letter queue after one death among others and one alone,
+/// and the host stays up. The host with switches dies of what these bodies say.
+#[tokio::test(flavor = "multi_thread")]
+async fn poison_of_every_kind_is_found() {
+    const NEIGHBOURS: usize = 5;
+    let (vhost, folder, config) = backstage("poison-kinds", "", &[("probe", WORKER)]).await;
+    let mut stage = curtain(vhost, folder, config.binary("wabbit-faulty")).await;
+    let neighbour = json!({"do": "sleep", "ms": 100, "then": {"do": "describe", "to": stage.named("/@out")}});
+    for kind in ["abort", "exit", "kill", "fault", "stack"] {
+        for n in 0..NEIGHBOURS {
+            stage.send(&format!("{kind}-{n}"), &neighbour.to_string()).await;
+        }
+        stage.send(kind, &format!("poison:{kind}")).await;
+        let (mut deaths, end) = (0, Instant::now() + LONG);
+        while stage.peer.count(&stage.named("@work.dead")).await == 0 {
+            assert!(Instant::now() < end, "{kind}: {deaths} deaths, and still no dead letter");
+            if stage.host.status().is_some() {
+                deaths += 1;
+                stage.host.start_again();
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert!(deaths == 1 || deaths == 2, "{kind}: {deaths} deaths: one alone, and one before that among others");
+        let letter = stage.take("work.dead", 1).await.remove(0);
+        assert_eq!(letter.properties.message_id().as_ref().map(|id| id.as_str()), Some(kind));
+        assert_eq!(letter.text_header("x-wabbit-reason").as_deref(), Some("host-crash"), "{kind}");
+        stage.host.wait_until_ready().await;
+        stage.peer.wait_for_count(&stage.named("@work"), 0, DEADLINE).await;
+    }
+    let mut seen = BTreeMap::new();
+    while seen.len() < 5 * NEIGHBOURS {
+        seen.extend(by_message_id(stage.take("out", 1).await));
+    }
+    assert!(seen.values().all(|description| description["attempt"] == 1), "a neighbour was charged: {seen:?}");
+}

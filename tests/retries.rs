@@ -12,7 +12,7 @@ use crate::harness::amqp::{Message, Peer, persistent, table};
 use crate::harness::broker::Broker;
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::{DEADLINE, wait_until};
-use crate::outcomes::{Stage, by_id, guest, id, stage};
+use crate::outcomes::{Stage, by_id, guest, id, settled, stage};
 
 /// Runs the probe on `@work`, may publish to `@out`, and tries three times with short pauses.
 const WORKER: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n\
@@ -176,21 +176,30 @@ async fn asking_again_is_paced_and_counted() {
     stage.expect_empty(&["work", "out"]).await;
 }
 
-/// A queue that may be gone when a copy comes back keeps its deliveries until they are done.
+/// A queue that may be gone when a copy comes back keeps its deliveries until they are done: there is no ladder.
 #[tokio::test]
 async fn temporary_queues_try_again_in_place() {
+    let vhost = Broker::ours().await.vhost("temporary").await;
     let worker = WORKER
-        .replace("name = \"@work\"\n", "name = \"\"\nbind = [{ exchange = \"amq.direct\", routing-key = \"@k\" }]\n");
-    let stage = stage("temporary", "", &[("probe", &worker)]).await;
-    let command = stage.named(r#"{"do":"describe","to":"/@out","then":{"do":"error"}}"#);
-    stage.peer.publish("amq.direct", &stage.named("@k"), command.as_bytes(), persistent()).await;
-    let command = stage.named(r#"[{"do":"error"},{"do":"describe","to":"/@out"}]"#);
-    stage.peer.publish("amq.direct", &stage.named("@k"), command.as_bytes(), persistent()).await;
-    let seen = stage.take("out", 1).await.remove(0).json();
+        .replace('@', "")
+        .replace("name = \"work\"\n", "name = \"\"\nbind = [{ exchange = \"amq.direct\", routing-key = \"k\" }]\n");
+    let config = HostConfig::new(&vhost.url).plugin("probe.wasm", &guest("probe")).manifest("probe", &worker);
+    let host = Host::ready(config).await;
+    let peer = Peer::connect(&vhost.url).await;
+    for command in
+        [r#"{"do":"describe","to":"/out","then":{"do":"error"}}"#, r#"[{"do":"error"},{"do":"describe","to":"/out"}]"#]
+    {
+        peer.publish("amq.direct", "k", command.as_bytes(), persistent()).await;
+    }
+    let seen = peer.take("out", DEADLINE).await.json();
     assert_eq!(seen["attempt"], json!(2));
-    let letter = stage.peer.take("probe.dead", DEADLINE).await;
+    let letter = peer.take("probe.dead", DEADLINE).await;
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(3)));
-    stage.wait_for_settled("probe", "dead-lettered", 1).await;
+    assert_eq!(settled(&host, "probe", "retried").await, 3);
+    let ladder = rungs().into_iter().chain(["wabbit.lost".to_owned()]);
+    for queue in ladder {
+        assert_eq!(peer.try_count(&queue).await, None, "{queue} is there");
+    }
 }
 
 /// The bodies of what was published, in their order.
@@ -309,4 +318,10 @@ async fn without_the_ladder_tries_are_made_in_place() {
     let letter = peer.take("work.dead", DEADLINE).await;
     assert_eq!(letter.header("x-wabbit-attempts"), Some(&AMQPValue::LongLongInt(3)));
     assert_eq!(peer.count("work").await, 0);
+}
+
+/// The names of all queues of the ladder, whether they are there or not: 67 delays from 100 ms to 7 days.
+pub fn rungs() -> Vec<String> {
+    let millis = |step: i32| (100.0 * (7.0 * 24.0 * 36_000.0_f64).powf(f64::from(step) / 66.0)).round();
+    (0..67).map(|step| format!("wabbit.wait.{}", millis(step))).collect()
 }

@@ -52,7 +52,7 @@ const MISTAKES: &[(&str, &[&str], &[Rule])] = &[
 ];
 
 /// What is found of a host with this mistake.
-async fn found(mistake: &str, faults: &[&str]) -> Vec<Violation> {
+async fn found(mistake: &str, faults: &[&str], runs: usize) -> Vec<Violation> {
     let subject = Subject {
         binary: Some("wabbit-faulty".to_owned()),
         environment: vec![("WABBIT_PLANTED".to_owned(), mistake.to_owned())],
@@ -62,7 +62,7 @@ async fn found(mistake: &str, faults: &[&str]) -> Vec<Violation> {
         [] => !case.is_private(),
         faults => faults.contains(&case.fault.label().as_str()),
     };
-    let cases = Case::many(20_000, SEED).into_iter().filter(fits).take(RUNS).collect();
+    let cases = Case::many(20_000, SEED).into_iter().filter(fits).take(runs).collect();
     let reports = Campaign { cases, subject, stop_at_first: true, ..Campaign::default() }.run().await;
     reports.into_iter().flat_map(|report| report.violations).collect()
 }
@@ -76,11 +76,13 @@ async fn every_planted_mistake_is_found() {
         text.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();
     assert!(built.len() >= 20, "{built:?}");
     assert_eq!(built, MISTAKES.iter().map(|(name, ..)| *name).collect());
+    let right = found("none", &[], 8).await;
+    assert!(right.is_empty(), "found of a host that makes no mistake: {right:?}");
     let only = std::env::var("MISTAKE").ok();
     let mut missed = Vec::new();
     for (mistake, faults, rules) in MISTAKES.iter().filter(|(name, ..)| only.as_ref().is_none_or(|only| only == name)) {
         let begun = Instant::now();
-        let found = found(mistake, faults).await;
+        let found = found(mistake, faults, RUNS).await;
         let by: BTreeSet<Rule> = found.iter().map(|violation| violation.rule).collect();
         println!("{mistake}: {by:?} in {:.1} s", begun.elapsed().as_secs_f64());
         if !rules.iter().any(|rule| by.contains(rule)) {

@@ -59,7 +59,8 @@ pub fn poison(body: &[u8]) {
             let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGKILL);
         }
         Some(b"fault") => {
-            let _ = nix::sys::signal::kill(nix::unistd::Pid::this(), nix::sys::signal::Signal::SIGSEGV);
+            // SAFETY: none; that is the point.
+            unsafe { std::ptr::without_provenance_mut::<u8>(8).write_volatile(1) }
         }
         Some(b"stack") => {
             std::hint::black_box(deeper(1));

@@ -9,6 +9,7 @@ pub mod host;
 pub mod places;
 pub mod process;
 pub mod python;
+pub mod wire;
 
 use std::fmt::Display;
 use std::future::Future;

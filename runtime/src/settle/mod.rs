@@ -17,6 +17,9 @@ pub mod retry;
 mod returns;
 mod window;
 
+#[cfg(test)]
+mod sequences;
+
 pub use breaker::{Breaker, Stage};
 pub use lanes::Lanes;
 pub use progress::{Action, Facts, Progress, PutBack};
