@@ -24,7 +24,7 @@ const END_MAX: Duration = Duration::from_secs(40);
 /// How long a fault may wait for its frame while everything else has ended.
 const FRAME_WAIT: Duration = Duration::from_millis(1_500);
 /// What a host of this size may have in memory.
-pub const HOST_RSS_MAX_KIB: u64 = 200 * 1024;
+pub const HOST_RSS_MAX_KIB: u64 = 256 * 1024;
 /// After so many lost connections in a row the host pauses for long before it connects again; a fresh one does not.
 const LOST_MAX: u32 = 2;
 const PREFETCH: u32 = 20;
