@@ -27,7 +27,7 @@ bench: setup plugins guests ## compare the host with a native consumer
 
 .PHONY: faults
 faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
-	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/faults
+	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults
 
 .PHONY: plugins
 plugins: setup ## compile the example handlers into plugins/

@@ -22,6 +22,8 @@ use std::time::Instant;
 use campaign::{Campaign, markdown, took};
 use case::Case;
 
+use crate::harness::places;
+
 /// How many faults a sample has, and the seed that decides on them.
 const SAMPLE: usize = 320;
 const SAMPLE_SEED: u64 = 1;
@@ -50,7 +52,18 @@ async fn a_sample_of_every_fault_loses_nothing() {
     assert!(never.is_empty(), "never made: {never:?}");
 }
 
-/// As long as one likes: `N` faults of `SEED`, or one by its `CASE`.
+/// The host that is tested everywhere else is not the one with switches.
+#[test]
+fn the_host_has_no_switches() {
+    let has = |name: &str| {
+        let bytes = std::fs::read(places::build().join(name)).unwrap();
+        bytes.windows(b"WABBIT_DIE_AT".len()).any(|text| text == b"WABBIT_DIE_AT")
+    };
+    assert!(has("wabbit-faulty"));
+    assert!(!has("wabbit"));
+}
+
+/// As long as one likes: `N` faults of `SEED`, or one by its `CASE`; on both kinds of `QUEUE`, or one of them.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a campaign: make faults"]
 async fn a_campaign() {
@@ -65,12 +78,18 @@ async fn a_campaign() {
         Some(text) => vec![text.parse::<Case>().unwrap_or_else(|error| panic!("{error}")); count],
         None => Case::many(count, seed),
     };
+    let quorum = match env::var("QUEUE").unwrap_or_default().as_str() {
+        "" => None,
+        "classic" => Some(false),
+        "quorum" => Some(true),
+        other => panic!("QUEUE={other} is neither `classic` nor `quorum`"),
+    };
     let begun = Instant::now();
-    let reports = Campaign { cases, verbose: true, ..Campaign::default() }.run().await;
+    let reports = Campaign { cases, quorum, verbose: true, ..Campaign::default() }.run().await;
     println!("{count} faults of seed {seed} in {}\n\n{}", took(begun), markdown(&reports));
     let bad: Vec<_> = reports.iter().filter(|report| !report.violations.is_empty()).collect();
     for report in &bad {
-        println!("violated: {}", campaign::repeat(&report.case));
+        println!("violated: {}", campaign::repeat(report));
         report.violations.iter().for_each(|violation| println!("  {violation}"));
     }
     assert!(bad.is_empty(), "{} runs violated a promise", bad.len());

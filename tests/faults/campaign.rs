@@ -17,6 +17,8 @@ pub struct Campaign {
     pub cases: Vec<Case>,
     /// What is tested.
     pub subject: Subject,
+    /// Whether the main queue is a quorum queue; both kinds side by side where it is not said.
+    pub quorum: Option<bool>,
     /// Whether the first violation ends it.
     pub stop_at_first: bool,
     /// Whether each run is told on stderr.
@@ -36,17 +38,17 @@ impl Campaign {
         let (private, shared): (VecDeque<_>, VecDeque<_>) = self.cases.iter().cloned().partition(Case::is_private);
         let waiting = Mutex::new(Waiting { shared, private, stopped: false });
         let reports = Mutex::new(Vec::new());
-        let (classic, quorum) = (self.lane("a", false), self.lane("b", true));
+        let (classic, quorum) = (self.lane("a", self.quorum.unwrap_or(false)), self.lane("b", true));
         let alone = async {
             if !waiting.lock().unwrap().private.is_empty() || self.cases.len() > 40 {
                 let place = Place::Private(Box::new(Broker::private().await));
-                let lane = Lane::new("p", place, &self.subject, false).await;
+                let lane = Lane::new("p", place, &self.subject, self.quorum.unwrap_or(false)).await;
                 self.work(lane, &waiting, &reports, true).await;
             }
         };
         let classic = async { self.work(classic.await, &waiting, &reports, false).await };
         let quorum = async {
-            if self.cases.len() > 1 {
+            if self.cases.len() > 1 && self.quorum.is_none() {
                 self.work(quorum.await, &waiting, &reports, false).await;
             }
         };
@@ -77,7 +79,7 @@ impl Campaign {
                 let _ = writeln!(violated, "{violation}");
             }
             if !violated.is_empty() {
-                eprintln!("{case}: violated\n{violated}repeat it with: {}", repeat(&case));
+                eprintln!("{case}: violated\n{violated}repeat it with: {}", repeat(&report));
                 for line in &report.log {
                     eprintln!("  | {line}");
                 }
@@ -89,9 +91,10 @@ impl Campaign {
     }
 }
 
-/// The line that repeats a case.
-pub fn repeat(case: &Case) -> String {
-    format!("make faults N=1 CASE='{case}'")
+/// The line that repeats a run.
+pub fn repeat(report: &Report) -> String {
+    let queue = if report.quorum { "quorum" } else { "classic" };
+    format!("make faults N=1 QUEUE={queue} CASE='{}'", report.case)
 }
 
 fn line(report: &Report) -> String {

@@ -89,6 +89,7 @@ const OTHERS: &[(&str, u32)] = &[
     ("broker-kill", 5),
     ("broker-freeze", 4),
     ("memory-alarm", 5),
+    ("long-alarm", 2),
     ("queue-deleted", 5),
     ("queue-differs", 4),
     ("exchange-deleted", 8),
@@ -137,7 +138,7 @@ impl Case {
     /// Whether it needs a broker of its own.
     pub fn is_private(&self) -> bool {
         matches!(&self.fault, Fault::Other { name, .. }
-            if name.starts_with("broker") || name == "memory-alarm" || name == "rights-revoked")
+            if name.starts_with("broker") || name.ends_with("alarm") || name == "rights-revoked")
     }
 
     /// Whether it gives messages a reason to fail that would not fail otherwise.

@@ -21,6 +21,9 @@ const FROZEN: Duration = Duration::from_millis(3_500);
 /// How long something stays away that comes back.
 const AWAY: Duration = Duration::from_millis(400);
 
+/// Longer than the host waits for a confirm, and looks whether it has waited long enough.
+const OVERDUE: Duration = Duration::from_millis(6_500);
+
 type Inputs = [(Command, Option<(String, u64)>)];
 
 impl Lane {
@@ -98,11 +101,11 @@ impl Lane {
                 self.publish(during).await;
                 Ok(gone)
             }
-            "memory-alarm" => {
+            "memory-alarm" | "long-alarm" => {
                 self.clear_log();
                 self.place.broker().ctl(&["set_vm_memory_high_watermark", "0.0000001"]).await;
                 self.wait_for_log("the broker blocks publishers").await?;
-                tokio::time::sleep(AWAY).await;
+                tokio::time::sleep(if name == "long-alarm" { OVERDUE } else { AWAY }).await;
                 self.place.broker().ctl(&["set_vm_memory_high_watermark", "0.4"]).await;
                 let gone = Instant::now();
                 self.publish(during).await;
@@ -221,7 +224,7 @@ impl Lane {
         let (shortest, longest) = match name {
             "none" | "full" => return,
             // They publish while nothing is taken.
-            "memory-alarm" => (1_000, 2_000),
+            "memory-alarm" | "long-alarm" => (1_000, 2_000),
             _ => (50, 500),
         };
         let mut random = fastrand::Rng::with_seed(u64::try_from(after.as_millis()).unwrap_or(0));

@@ -24,7 +24,7 @@ const END_MAX: Duration = Duration::from_secs(40);
 /// How long a fault may wait for its frame while everything else has ended.
 const FRAME_WAIT: Duration = Duration::from_millis(1_500);
 /// What a host of this size may have in memory.
-pub const HOST_RSS_MAX_KIB: u64 = 400 * 1024;
+pub const HOST_RSS_MAX_KIB: u64 = 256 * 1024;
 /// After so many lost connections in a row the host pauses for long before it connects again; a fresh one does not.
 const LOST_MAX: u32 = 2;
 const PREFETCH: u32 = 20;
@@ -60,6 +60,8 @@ impl Subject {
 pub struct Report {
     /// The case.
     pub case: Case,
+    /// Whether the main queue was a quorum queue.
+    pub quorum: bool,
     /// Whether the fault happened: its frame came.
     pub fired: bool,
     /// How long the host took to consume again after its cause was gone.
@@ -153,6 +155,7 @@ impl Lane {
         let begun = Instant::now();
         let mut report = Report {
             case: case.clone(),
+            quorum: self.quorum,
             fired: false,
             recovery: Duration::ZERO,
             took: Duration::ZERO,
