@@ -46,8 +46,20 @@ fn rows(page: &str) -> Vec<Vec<&str>> {
 /// The keys that a parser asks a section for.
 fn keys(code: &str) -> BTreeSet<&str> {
     let asked = [
-        "checked", "one_of", "flag", "integer", "number", "duration", "size", "section", "sections", "list", "map",
-        "text_or", "value",
+        "checked",
+        "one_of",
+        "flag",
+        "integer",
+        "number",
+        "duration",
+        "size",
+        "section",
+        "sections",
+        "list",
+        "map",
+        "one_or_more",
+        "text_or",
+        "value",
     ];
     let asked = asked.iter().flat_map(|method| between(code, &format!(".{method}(\""), "\""));
     let planned =
@@ -115,10 +127,8 @@ fn every_test_that_holds_an_invariant_is_there() {
     let named: BTreeSet<_> = rows(part).iter().skip(1).flat_map(|row| code_spans(row[1])).collect();
     assert!(named.len() > 30, "{named:?}");
     let mut all: String = sources().iter().map(|file| read(Path::new("runtime/src").join(file))).collect();
-    for entry in fs::read_dir(places::root().join("tests"))
-        .unwrap()
-        .chain(fs::read_dir(places::root().join("tests/docs")).unwrap())
-    {
+    let folders = ["tests", "tests/docs", "tests/recovery"];
+    for entry in folders.iter().flat_map(|folder| fs::read_dir(places::root().join(folder)).unwrap()) {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {
             all.push_str(&fs::read_to_string(path).unwrap());
