@@ -14,6 +14,7 @@ use crate::harness::host::{Host, HostConfig};
 use crate::harness::{DEADLINE, places, python, wait_until};
 
 mod addresses;
+mod cluster;
 mod one_worker;
 mod stopping;
 mod whole_host;
