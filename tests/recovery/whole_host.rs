@@ -18,9 +18,13 @@ const WORK: &str = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n";
 
 /// Notices a silent broker after about four seconds.
 fn with_short_heartbeat(config: HostConfig) -> (HostConfig, TempDir) {
+    with_settings(config, "[amqp]\nheartbeat = \"2s\"\n")
+}
+
+fn with_settings(config: HostConfig, text: &str) -> (HostConfig, TempDir) {
     let folder = places::folder("settings");
     let path = folder.path().join("wabbit.toml");
-    fs::write(&path, "[amqp]\nheartbeat = \"2s\"\n").unwrap();
+    fs::write(&path, text).unwrap();
     (config.argument("--config").argument(path.to_str().unwrap()), folder)
 }
 
@@ -153,7 +157,10 @@ async fn a_broker_short_of_memory_holds_up_publications_alone() {
                 bind = [{ exchange = \"hub\" }, { exchange = \"late\" }]\n\
                 [consume]\nconcurrency = 2\n[grant]\npublish = [\"hub\", \"late\"]\n";
     let quiet = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"quiet\"\n[consume]\nconcurrency = 1\n";
-    let mut host = Host::ready(probe(&vhost.url, loud).manifest("quiet", quiet)).await;
+    // Much shorter than the alarm lasts: what waits for it is not overdue, and is not published again and again.
+    let settings = "[amqp]\npublish-timeout = \"1s\"\n";
+    let (config, _folder) = with_settings(probe(&vhost.url, loud).manifest("quiet", quiet), settings);
+    let mut host = Host::ready(config).await;
     let peer = Peer::connect(&vhost.url).await;
     // Some publish and some do not, on the same queue: those that do not are acked all the same.
     // The last ones are the first to publish to their exchange, when the publishing connection is blocked already.
@@ -193,6 +200,12 @@ async fn a_broker_short_of_memory_holds_up_publications_alone() {
     let outputs: BTreeSet<_> = outputs.iter().map(Message::text).collect();
     assert_eq!(outputs.len(), COUNT / 2, "none is missing");
     peer.wait_for_count("work", 0, DEADLINE).await;
+    wait_until(DEADLINE, "everything to be acked", async || match settled(&host).await.0 {
+        now if now == COUNT as u64 => Ok(()),
+        now => Err(format!("{now} acked")),
+    })
+    .await;
+    assert_eq!(peer.count("out").await, 0, "outputs that are there twice");
     assert_eq!(connections(&host).await, 1, "a connection was lost");
 }
 

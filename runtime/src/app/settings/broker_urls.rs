@@ -9,16 +9,10 @@ const EXAMPLE: &str =
     "several addresses are the nodes of one cluster, written out each: `amqp://U:P@ONE/V,amqp://U:P@TWO/V`";
 
 /// One address or more, which name the same user, password and vhost.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct BrokerUrls {
     first: BrokerUrl,
     others: Vec<BrokerUrl>,
-}
-
-impl Default for BrokerUrls {
-    fn default() -> Self {
-        Self { first: BrokerUrl::default(), others: Vec::new() }
-    }
 }
 
 impl BrokerUrls {
