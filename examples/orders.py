@@ -91,6 +91,8 @@ def main():
 
 def parse_arguments():
     default = os.environ.get("WABBIT_AMQP_URL", "amqp://guest:guest@127.0.0.1:5672/%2f")
+    # Of several addresses, the first.
+    default = default.split(",amqp")[0]
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--url", default=default, help="the broker (default: WABBIT_AMQP_URL, or the local one)")
     parser.add_argument("--orders", type=int, default=100, help="how many to publish (default: %(default)s)")

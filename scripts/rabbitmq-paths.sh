@@ -3,6 +3,9 @@
 #
 # A node takes four ports in a row, so that nobody has to ask it for them: PORT for AMQP, PORT + 1 for Erlang's
 # distribution, PORT + 2 for the management plugin where it is enabled; PORT + 3 is left for a TLS listener.
+#
+# A node alone needs no port mapper. The nodes of a cluster find each other through one: they are started with
+# ERL_EPMD_PORT, the port of an epmd that runs already.
 
 # Prints the `sbin` folder of the server in WABBIT_RABBITMQ_HOME, else of the newest that is installed, or nothing. The
 # wrappers in /usr/sbin are of no use here: they change the user and stay in between as a process of their own.
@@ -15,6 +18,15 @@ rabbitmq_sbin() {
     newest=$(printf '%s\n%s\n' "$newest" "$home" | sort -V | tail -n 1)
   done
   [[ -z $newest ]] || printf '%s/sbin\n' "$newest"
+}
+
+# Prints the flags of Erlang by which a node, or a control script, finds the node at PORT.
+rabbitmq_distribution() {
+  if [[ -n ${ERL_EPMD_PORT:-} ]]; then
+    echo "-start_epmd false"
+  else
+    echo "-start_epmd false -erl_epmd_port $(($1 + 1))"
+  fi
 }
 
 # Sets `environment`, the same for the node and for its control script: everything that RabbitMQ would read from or

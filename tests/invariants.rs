@@ -31,6 +31,8 @@ enum Forbids {
     Text(&'static [&'static str]),
     /// More lines than this.
     LinesAbove(usize),
+    /// `.await` in code, but on a call of a plain function or of what begins like one of these.
+    AwaitingBut(&'static [&'static str]),
 }
 
 /// The rooms that decide, and know nothing of how things are done.
@@ -94,6 +96,41 @@ const RULES: &[Rule] = &[
         ]),
         bad: &["let (a, b) = mpsc::unbounded_channel();", "let (a, b) = std::sync::mpsc::channel();"],
         good: &["let (a, b) = mpsc::channel(16);", "// an unbounded_channel would do harm", "oneshot::channel()"],
+    },
+    Rule {
+        says: "no call to the broker is awaited without a time limit",
+        within: &["runtime/src/amqp"],
+        except: &[],
+        forbids: Forbids::AwaitingBut(&[
+            "tokio::",
+            "std::",
+            // Ours, which keep to this rule themselves.
+            "Self::connect",
+            "Session::connect",
+            "session.",
+            "self.session.",
+            // Waiting for something that may never happen, or inside a limit.
+            "events.next",
+            "self.settling.next",
+            // Polled and never waited for: the run has its eye on confirms, and what is not written ends with the channel.
+            "channel.basic_ack",
+            "channel.basic_nack",
+            "channel.basic_publish",
+            "confirm",
+        ]),
+        bad: &[
+            "channel.close(200, \"done\".into()).await?;",
+            "let answer = self.channel.queue_declare(name.into(), options(a, b))\n    .await\n    .unwrap();",
+            "let asked = channel.queue_purge(q); asked.await",
+            "Connection::connect(uri).await",
+        ],
+        good: &[
+            "within(CALL_TIMEOUT, channel.close(200, \"done\".into())).await?;",
+            "within(LIMIT, asked)\n    .await\n    .map_err(f)?;",
+            "let channel = session.consume_channel().await?;",
+            "tokio::time::timeout(LOOK, next(&mut events)).await",
+            "// asked.await",
+        ],
     },
     Rule {
         says: "no file is longer than 600 lines",
@@ -227,11 +264,40 @@ fn check(rule: &Rule, text: &str) -> Vec<String> {
         Forbids::Crates(words) => each_line(&code(text), words, &names),
         Forbids::Code(words) => each_line(&code(text), words, &|line, word| line.contains(word)),
         Forbids::Text(words) => each_line(text, words, &|line, word| line.contains(word)),
+        Forbids::AwaitingBut(allowed) => {
+            let code = code(text);
+            let waits = code.match_indices(".await").map(|(at, _)| &code[..at]);
+            let forbidden = waits.filter_map(|before| {
+                let (name, called) = callee(before);
+                let plain = called && !name.contains(['.', ':']);
+                let fine = plain || allowed.iter().any(|start| name.starts_with(start));
+                (!fine).then(|| format!("line {}: `{name}`", before.lines().count()))
+            });
+            forbidden.collect()
+        }
         Forbids::LinesAbove(limit) => {
             let lines = text.lines().count();
             if lines > *limit { vec![format!("{lines} lines")] } else { Vec::new() }
         }
     }
+}
+
+/// The path at the end of this code, and whether it is called there: `a.f` of `let x = a.f(y, g(z))`.
+fn callee(code: &str) -> (&str, bool) {
+    let code = code.trim_end();
+    let mut depth = 0_usize;
+    let start = code.char_indices().rev().find(|(_, c)| {
+        match c {
+            ')' => depth += 1,
+            '(' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth == 0
+    });
+    let called = code.ends_with(')');
+    let path = if called { &code[..start.map_or(0, |(at, _)| at)] } else { code };
+    let from = path.rfind(|c: char| !c.is_alphanumeric() && !matches!(c, '_' | '.' | ':')).map_or(0, |at| at + 1);
+    (&path[from..], called)
 }
 
 /// Rust with its comments, strings and character literals taken out. Line breaks stay where they were.

@@ -13,6 +13,14 @@ use crate::harness::broker::Broker;
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::{DEADLINE, places, python, wait_until};
 
+mod addresses;
+mod cluster;
+mod one_worker;
+mod stopping;
+mod whole_host;
+
+/// How soon the host consumes again when what kept it from that is gone.
+const PROMPT: Duration = Duration::from_secs(10);
 /// Long enough for a node to come back and for thousands of orders on two busy cores.
 const LONG: Duration = Duration::from_secs(180);
 const REPORTS: &str = "reports";
@@ -31,6 +39,20 @@ fn probe(url: &str, manifest: &str) -> HostConfig {
     HostConfig::new(url)
         .plugin("probe.wasm", &places::root().join("target/guests/probe.wasm"))
         .manifest("probe", manifest)
+}
+
+/// Publishes to a queue and waits until it is taken. A worker is to handle anything that is no command.
+async fn consumes(peer: &Peer, queue: &str) {
+    peer.publish("", queue, b"x", persistent()).await;
+    peer.wait_for_count(queue, 0, DEADLINE).await;
+}
+
+/// For a moment long enough to see that a session is not given up at once.
+async fn stays_ready(host: &Host) {
+    for _ in 0..10 {
+        assert_eq!(host.get_status("/readyz").await, (200, "ready\n".to_owned()));
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
 }
 
 fn order(id: u64) -> Vec<u8> {

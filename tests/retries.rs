@@ -325,3 +325,36 @@ pub fn rungs() -> Vec<String> {
     let millis = |step: i32| (100.0 * (7.0 * 24.0 * 36_000.0_f64).powf(f64::from(step) / 66.0)).round();
     (0..67).map(|step| format!("wabbit.wait.{}", millis(step))).collect()
 }
+
+/// A delivery whose publications are confirmed waits for its new rung: no confirm is overdue meanwhile.
+#[tokio::test]
+async fn waiting_for_a_new_rung_is_not_waiting_for_a_confirm() {
+    let vhost = Broker::ours().await.vhost("rest").await;
+    let folder = crate::harness::places::folder("stage");
+    let path = folder.path().join("wabbit.toml");
+    std::fs::write(&path, "[amqp]\npublish-timeout = \"100ms\"\n").unwrap();
+    let config = HostConfig::new(&vhost.url)
+        .plugin("probe.wasm", &guest("probe"))
+        .manifest("probe", &WORKER.replace('@', ""))
+        .argument("--config")
+        .argument(&path.display().to_string());
+    let mut host = Host::ready(config).await;
+    let peer = Peer::connect(&vhost.url).await;
+    let publish = |body: &str, then: &str| json!({"do": "publish", "publications": [{"to": "/out", "body": body}], "then": {"do": then}});
+    for n in 0..5 {
+        let mut first = publish(&format!("first {n}"), "retry");
+        first["then"]["ms"] = json!(700 + 400 * n);
+        let command = json!([first, publish(&format!("second {n}"), "ack")]);
+        peer.publish("", "work", command.to_string().as_bytes(), persistent()).await;
+    }
+    wait_until(DEADLINE, "all to be done", async || match settled(&host, "probe", "acked").await {
+        5.. => Ok(()),
+        n => Err(format!("{n} are")),
+    })
+    .await;
+    host.terminate().await;
+    let outputs = peer.drain("out", 10, DEADLINE).await;
+    assert_eq!(outputs.len(), 10);
+    assert_eq!(peer.count("out").await, 0, "something was published twice");
+    assert!(!host.logs().join("\n").contains("overdue"));
+}

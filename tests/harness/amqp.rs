@@ -106,6 +106,11 @@ impl Peer {
         .await
     }
 
+    /// Closes the connection, and with it goes what is exclusive to it.
+    pub async fn close(self) {
+        self.connection.close(200, "done".into()).await.unwrap();
+    }
+
     /// The channel, for what has no function here.
     pub fn channel(&self) -> &Channel {
         &self.channel

@@ -3,8 +3,10 @@
 
 use std::collections::VecDeque;
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
 use std::sync::OnceLock;
 use std::time::Duration;
 
@@ -51,6 +53,14 @@ impl Vhost {
     }
 }
 
+/// What makes a node one of a cluster.
+pub struct Membership {
+    /// The port of the epmd through which the nodes find each other.
+    pub epmd_port: u16,
+    /// What they know each other by.
+    pub cookie: String,
+}
+
 /// A RabbitMQ broker.
 pub struct Broker {
     kind: Kind,
@@ -66,6 +76,8 @@ struct Node {
     process: Option<Process>,
     log: Lines,
     port: u16,
+    /// Where the nodes of its cluster find each other.
+    epmd_port: Option<u16>,
     certificates: Certificates,
     vhosts: Mutex<Vhosts>,
     /// How many vhosts are created at once.
@@ -108,9 +120,23 @@ impl Broker {
         Broker::create(configuration, 1).await
     }
 
+    /// A node of a cluster, on this port.
+    pub async fn member(port: u16, membership: &Membership, configuration: &str) -> Broker {
+        Broker::create_at(port, Some(membership), configuration, 1).await
+    }
+
     async fn create(configuration: &str, batch: u32) -> Broker {
+        Broker::create_at(places::ports(), None, configuration, batch).await
+    }
+
+    async fn create_at(port: u16, membership: Option<&Membership>, configuration: &str, batch: u32) -> Broker {
         let folder = places::folder("broker");
-        let port = places::ports();
+        if let Some(Membership { cookie, .. }) = membership {
+            let home = folder.path().join("home");
+            fs::create_dir(&home).unwrap();
+            fs::write(home.join(".erlang.cookie"), cookie).unwrap();
+            fs::set_permissions(home.join(".erlang.cookie"), Permissions::from_mode(0o400)).unwrap();
+        }
         let certificates = certificates::create(folder.path());
         let tls = format!(
             "listeners.ssl.1 = 127.0.0.1:{}\n\
@@ -123,8 +149,16 @@ impl Broker {
             certificates.key.display(),
         );
         fs::write(folder.path().join("extra.conf"), format!("{tls}{configuration}\n")).unwrap();
-        let mut node =
-            Node { process: None, log: Lines::default(), port, certificates, vhosts: Mutex::default(), batch, folder };
+        let mut node = Node {
+            process: None,
+            log: Lines::default(),
+            port,
+            epmd_port: membership.map(|membership| membership.epmd_port),
+            certificates,
+            vhosts: Mutex::default(),
+            batch,
+            folder,
+        };
         node.start().await;
         Broker { kind: Kind::Node(Box::new(node)) }
     }
@@ -250,7 +284,7 @@ impl Broker {
 impl Node {
     async fn start(&mut self) {
         assert!(self.process.is_none(), "the broker runs already");
-        let mut command = process::bound(script("rabbitmq-node"));
+        let mut command = self.script("rabbitmq-node");
         command.arg(self.folder.path()).arg(self.port.to_string());
         let process = self.process.insert(Process::start("the broker", command, &self.log));
         let (port, log, folder) = (self.port, &self.log, self.folder.path());
@@ -266,12 +300,18 @@ impl Node {
         .await;
     }
 
+    fn script(&self, name: &str) -> Command {
+        let mut command = process::bound(places::root().join("scripts").join(name));
+        command.env_remove("ERL_EPMD_PORT").envs(self.epmd_port.map(|port| ("ERL_EPMD_PORT", port.to_string())));
+        command
+    }
+
     fn running(&mut self) -> &mut Process {
         self.process.as_mut().expect("the broker is stopped")
     }
 
     async fn ctl(&self, arguments: &[&str]) -> Output {
-        let mut command = process::bound(script("rabbitmq-ctl"));
+        let mut command = self.script("rabbitmq-ctl");
         command.arg(self.folder.path()).arg(self.port.to_string()).args(arguments);
         process::run("rabbitmqctl", command, CTL_DEADLINE).await
     }
@@ -312,8 +352,4 @@ async fn answers(port: u16) -> Result<(), String> {
         Ok(Err(error)) => Err(error.to_string()),
         Err(_) => Err("it does not answer".to_owned()),
     }
-}
-
-fn script(name: &str) -> PathBuf {
-    places::root().join("scripts").join(name)
 }

@@ -5,6 +5,8 @@
 pub mod amqp;
 pub mod broker;
 pub mod certificates;
+pub mod cluster;
+pub mod forwarder;
 pub mod host;
 pub mod places;
 pub mod process;

@@ -5,7 +5,7 @@
 
 use std::{
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use futures_util::{Stream, StreamExt as _};
@@ -18,7 +18,7 @@ use lapin::{
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Reason, Trouble, within};
-use crate::app::settings;
+use crate::app::settings::{self, BrokerUrl};
 
 /// How long a call to the broker may take.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -29,6 +29,7 @@ const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 pub struct Session {
     epoch: u64,
     amqp: settings::Amqp,
+    url: BrokerUrl,
     consume: Connection,
     publish: Arc<Connection>,
     /// Whether each worker consumes on a connection of its own.
@@ -38,19 +39,33 @@ pub struct Session {
 }
 
 impl Session {
-    /// Connects both. Errors name what the broker said, and never the password. With `apart`, each worker gets a
-    /// connection of its own from [`Session::for_worker`], so that a message that lapin cannot read ends that one alone.
-    pub async fn connect(amqp: &settings::Amqp, epoch: u64, apart: bool) -> Result<Self, Trouble> {
-        let consume = connect(amqp, "consume").await?;
-        let publish = match connect(amqp, "publish").await {
+    /// Connects both to one address, in the time that one connection may take. Errors name the address and what the
+    /// broker said, and never the password. With `apart`, each worker gets a connection of its own from
+    /// [`Session::for_worker`], so that a message that lapin cannot read ends that one alone.
+    pub async fn connect(amqp: &settings::Amqp, url: &BrokerUrl, epoch: u64, apart: bool) -> Result<Self, Trouble> {
+        let until = Instant::now() + amqp.connect_timeout;
+        let consume = connect(amqp, url, "consume", until).await?;
+        let publish = match connect(amqp, url, "publish", until).await {
             Ok(publish) => Arc::new(publish),
             Err(trouble) => {
                 close(&consume).await;
                 return Err(trouble);
             }
         };
-        let (amqp, lost) = (amqp.clone(), CancellationToken::new());
-        Ok(Self { epoch, amqp, consume, publish, apart, lost, cause: Mutex::default() })
+        let (amqp, url, lost) = (amqp.clone(), url.clone(), CancellationToken::new());
+        Ok(Self { epoch, amqp, url, consume, publish, apart, lost, cause: Mutex::default() })
+    }
+
+    /// Connects to the first address that takes it. The error names every address with what it failed with.
+    pub async fn connect_to_any(amqp: &settings::Amqp) -> Result<Self, Trouble> {
+        let mut causes = Vec::new();
+        for url in amqp.urls.iter() {
+            match Self::connect(amqp, url, 1, false).await {
+                Ok(session) => return Ok(session),
+                Err(trouble) => causes.push(trouble.message),
+            }
+        }
+        Err(Trouble::new(Reason::Connection, causes.join("; ")))
     }
 
     /// The session that a worker works with: this one, or one with a consuming connection of its own that is lost with
@@ -60,10 +75,12 @@ impl Session {
         if !self.apart {
             return Ok(Arc::clone(self));
         }
-        let consume = connect(&self.amqp, &format!("consume for {worker}")).await?;
+        let until = Instant::now() + self.amqp.connect_timeout;
+        let consume = connect(&self.amqp, &self.url, &format!("consume for {worker}"), until).await?;
         Ok(Arc::new(Self {
             epoch: self.epoch,
             amqp: self.amqp.clone(),
+            url: self.url.clone(),
             consume,
             publish: Arc::clone(&self.publish),
             apart: false,
@@ -164,9 +181,8 @@ async fn next_event(events: &mut (impl Stream<Item = Event> + Unpin)) -> Event {
     }
 }
 
-async fn connect(amqp: &settings::Amqp, purpose: &str) -> Result<Connection, Trouble> {
+async fn connect(amqp: &settings::Amqp, url: &BrokerUrl, purpose: &str, until: Instant) -> Result<Connection, Trouble> {
     let refused = |message: String| Trouble::new(Reason::Connection, message);
-    let url = &amqp.url;
     // Field by field: lapin's own reading of an address with an IPv6 host is another one.
     let uri = AMQPUri {
         scheme: if url.tls() { AMQPScheme::AMQPS } else { AMQPScheme::AMQP },
@@ -195,24 +211,26 @@ async fn connect(amqp: &settings::Amqp, purpose: &str) -> Result<Connection, Tro
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     let tls = OwnedTLSConfig { cert_chain, ..OwnedTLSConfig::default() };
     let runtime = lapin::runtime::default_runtime()?;
-    within(amqp.connect_timeout, Connection::connect_uri_with_config(uri, properties, tls, runtime))
+    let left = until.saturating_duration_since(Instant::now());
+    within(left, Connection::connect_uri_with_config(uri, properties, tls, runtime))
         .await
-        .map_err(|trouble| explain(trouble, amqp))
+        .map_err(|trouble| explain(trouble, amqp, url))
 }
 
 /// Adds what a person can do about it.
-fn explain(trouble: Trouble, amqp: &settings::Amqp) -> Trouble {
-    let message = &trouble.message;
+fn explain(trouble: Trouble, amqp: &settings::Amqp, url: &BrokerUrl) -> Trouble {
+    let late = format!("no answer within {}", humantime::format_duration(amqp.connect_timeout));
+    let message = if trouble.reason == Reason::TimedOut { &late } else { &trouble.message };
     let hint = if message.contains("ACCESS_REFUSED") {
         "; hint: check the user and the password"
     } else if message.contains("NOT_ALLOWED") {
         "; hint: check the vhost, which is the URL's path (`%2f` is the default one), and the user's permissions"
-    } else if amqp.url.tls() && message.to_lowercase().contains("certificate") {
+    } else if url.tls() && message.to_lowercase().contains("certificate") {
         "; hint: give the CA that signed the broker's certificate as `ca` in `[amqp]`"
     } else {
         ""
     };
-    Trouble::new(trouble.reason, format!("cannot connect to {}: {message}{hint}", amqp.url))
+    Trouble::new(trouble.reason, format!("cannot connect to {url}: {message}{hint}"))
 }
 
 async fn close(connection: &Connection) {

@@ -129,9 +129,13 @@ impl Consumer {
     /// Writes out what was sent and closes the channel. What is unsettled goes back to the front of its queue, in
     /// order, which a nack would not do on a quorum queue.
     pub async fn close(mut self) -> Result<(), Trouble> {
-        while let Some(result) = within(CALL_TIMEOUT, async { Ok(self.settling.next().await) }).await? {
-            result?;
-        }
+        let written = async {
+            while let Some(result) = self.settling.next().await {
+                result?;
+            }
+            Ok(())
+        };
+        within(CALL_TIMEOUT, written).await?;
         within(CALL_TIMEOUT, self.channel.close(200, "done".into())).await
     }
 }

@@ -102,7 +102,8 @@ impl<T> Publisher<T> {
     }
 
     /// Whether the exchange is there. Asked on a channel of its own, for the broker closes the channel that asks for
-    /// one that is not; publishing to it would cost this channel with all its confirms.
+    /// one that is not; publishing to it would cost this channel with all its confirms. And on the consuming connection,
+    /// for the other one answers nothing while the broker blocks publishers, and the worker would wait with its acks.
     pub async fn probe(&mut self, exchange: &str) -> Result<(), Trouble> {
         match self.exchanges.get(exchange) {
             _ if exchange.is_empty() => return Ok(()),
@@ -112,7 +113,7 @@ impl<T> Publisher<T> {
             }
             _ => {}
         }
-        let channel = self.session.publish_channel().await?;
+        let channel = self.session.consume_channel().await?;
         let options = ExchangeDeclareOptions { passive: true, ..ExchangeDeclareOptions::default() };
         let asked = channel.exchange_declare(exchange.into(), ExchangeKind::Direct, options, FieldTable::default());
         let answer = within(CALL_TIMEOUT, asked).await;

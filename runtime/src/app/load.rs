@@ -140,7 +140,7 @@ pub fn version(settings: &Settings, manifest: &Manifest, plugin: Arc<Plugin>) ->
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,
-            user: settings.amqp.url.user().to_owned(),
+            user: settings.amqp.urls.user().to_owned(),
             max_body: settings.host.max_body,
         },
     }

@@ -27,6 +27,9 @@ use crate::{
 use running::Running;
 use settings::{HostLimits, Settings};
 
+/// How long connections may take to close when the grace is over already.
+const LAST_WORD: Duration = Duration::from_millis(500);
+
 /// What all workers share.
 struct Shared {
     /// A permit for each handler that may run at once. Never more than the sandbox has room for.
@@ -119,7 +122,11 @@ pub async fn run(
     }
     let link = host.link.borrow().clone();
     if let Link::Up(session) = link {
-        session.close().await;
+        // A broker that does not answer has had its time.
+        let limit = if drained { settings.grace } else { LAST_WORD };
+        if tokio::time::timeout(limit.max(LAST_WORD), session.close()).await.is_err() {
+            tracing::debug!("the connections were not closed in order");
+        }
     }
     services.shutdown().await;
     tracing::info!("stopped");

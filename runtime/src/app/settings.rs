@@ -1,6 +1,7 @@
 //! The host's settings: `wabbit.toml`, the environment that was chosen in it, and what flags and variables override.
 
 mod broker_url;
+mod broker_urls;
 mod layer;
 #[cfg(test)]
 mod tests;
@@ -20,6 +21,7 @@ use crate::manifest::{
 };
 
 pub use broker_url::BrokerUrl;
+pub use broker_urls::BrokerUrls;
 use layer::{GRACE_MAX, Layer, admin, not_empty};
 
 /// What the host does, fully validated.
@@ -51,13 +53,13 @@ pub struct Settings {
 /// `[amqp]`.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Amqp {
-    /// Default `amqp://guest:guest@127.0.0.1:5672/%2f`.
-    pub url: BrokerUrl,
+    /// Default `amqp://guest:guest@127.0.0.1:5672/%2f` alone.
+    pub urls: BrokerUrls,
     /// A file with the certificates, in PEM, that an `amqps` broker is trusted by, beside the system's own.
     pub ca: Option<PathBuf>,
     /// Whole seconds, 1 s to 1 h. Default 10 s.
     pub heartbeat: Duration,
-    /// For a connection to be made. Default 10 s.
+    /// For both connections to one address to be made. Default 5 s.
     pub connect_timeout: Duration,
     /// For a publication to be confirmed. Default 30 s.
     pub publish_timeout: Duration,
@@ -249,7 +251,7 @@ fn from_flags(overrides: &Overrides) -> Result<Layer, SettingsError> {
         manifests: folder("--manifests", &overrides.manifests)?,
         cache: folder("--cache", &overrides.cache)?,
         state: folder("--state", &overrides.state)?,
-        url: flag("--amqp-url", &overrides.amqp_url, BrokerUrl::parse)?,
+        urls: flag("--amqp-url", &overrides.amqp_url, BrokerUrls::parse)?,
         admin: flag("--admin", &overrides.admin, admin)?,
         log_format: flag("--log-format", &overrides.log_format, LogFormat::parse)?,
         grace: flag("--grace", &overrides.grace, grace)?,

@@ -81,7 +81,7 @@ impl Purge {
 fn with_broker(settings: &Settings, work: impl AsyncFnOnce(Arc<Session>) -> Result<(), Failed>) -> Result<(), Failed> {
     let executor = executor()?;
     let result = executor.block_on(async {
-        let session = Arc::new(Session::connect(&settings.amqp, 1, false).await?);
+        let session = Arc::new(Session::connect_to_any(&settings.amqp).await?);
         let result = work(Arc::clone(&session)).await;
         session.close().await;
         result

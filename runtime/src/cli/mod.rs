@@ -65,8 +65,9 @@ struct SettingsArgs {
     /// The folder of compiled plugins [default: ~/.cache/wabbit]
     #[arg(long, value_name = "DIR", env = "WABBIT_CACHE")]
     cache: Option<PathBuf>,
-    /// The broker [default: amqp://guest:guest@127.0.0.1:5672/%2f]
-    #[arg(long, value_name = "URL", env = "WABBIT_AMQP_URL", hide_env_values = true)]
+    /// The broker, or several addresses of it, with commas in between [default:
+    /// amqp://guest:guest@127.0.0.1:5672/%2f]
+    #[arg(long, value_name = "URL[,URL…]", env = "WABBIT_AMQP_URL", hide_env_values = true)]
     amqp_url: Option<String>,
 }
 

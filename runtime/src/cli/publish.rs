@@ -81,7 +81,7 @@ impl Publish {
         let template = self.publication();
         check_carriable(&template, settings.host.max_body).map_err(|failure| anyhow::anyhow!(failure.error))?;
         let (total, mut bodies) = self.bodies()?;
-        let session = Arc::new(Session::connect(&settings.amqp, 1, false).await?);
+        let session = Arc::new(Session::connect_to_any(&settings.amqp).await?);
         let mut publisher = Publisher::open(Arc::clone(&session)).await?;
         publisher.probe(&self.exchange).await.with_context(|| format!("exchange `{}`", self.exchange))?;
 

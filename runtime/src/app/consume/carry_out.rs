@@ -166,11 +166,16 @@ impl Run {
     /// Gives up on confirms that do not come.
     pub(super) async fn overdue(&mut self) -> Result<(), Trouble> {
         let limit = self.shared.publish_timeout;
+        // While the broker blocks publishers the time stands still. What waits leaves when it takes publications again:
+        // to put the deliveries back would only publish it once more, and once more, into what waits.
+        let blocked = self.session.blocked();
         let mut overdue = Vec::new();
         for (index, queue) in self.queues.iter_mut().enumerate() {
             let gone = queue.gone.iter_mut().map(|(tag, in_hand)| (*tag, in_hand));
             for (tag, in_hand) in queue.unsettled.iter_mut().chain(gone) {
-                if in_hand.publishing.is_some_and(|since| since.elapsed() > limit) {
+                if blocked {
+                    in_hand.publishing = in_hand.publishing.map(|_| Instant::now());
+                } else if in_hand.publishing.is_some_and(|since| since.elapsed() > limit) {
                     in_hand.publishing = None;
                     overdue.push((Key { queue: index, tag }, in_hand.progress.overdue()));
                 }

@@ -33,6 +33,8 @@ impl Run {
         worker.metrics.fail(failure.kind, &failure.error);
         let charge = self.charge(key, failure.kind);
         let Some(in_hand) = self.in_hand(key) else { return };
+        // What it published has its verdicts: a wait for a new rung is not one for a confirm.
+        in_hand.publishing = None;
         let attempt = in_hand.delivery.attempt;
         let (pause, counted) = match next(&worker.manifest.failure, attempt, failure, after, charge, fastrand::f64()) {
             Next::DeadLetter => return self.dead_letter(key, failure),

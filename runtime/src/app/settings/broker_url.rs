@@ -58,6 +58,9 @@ impl BrokerUrl {
         if host.is_empty() {
             return Err(problem("the broker's address names no host"));
         }
+        if host.contains(',') {
+            return Err(problem("a host's name has no comma").hint("write out each of several addresses"));
+        }
         let port = url.port().unwrap_or(if tls { 5671 } else { 5672 });
         if port == 0 {
             return Err(problem("port 0 is no broker's"));

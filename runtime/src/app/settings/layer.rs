@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, Defaults, HostLimits, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, LogFormat, Settings};
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -30,7 +30,7 @@ pub(super) struct Layer {
     pub log_format: Option<LogFormat>,
     pub grace: Option<Duration>,
     pub strict: Option<bool>,
-    pub url: Option<BrokerUrl>,
+    pub urls: Option<BrokerUrls>,
     pub ca: Option<PathBuf>,
     pub heartbeat: Option<Duration>,
     pub connect_timeout: Option<Duration>,
@@ -59,7 +59,9 @@ impl Layer {
             ..Self::default()
         };
         section.section("amqp", |amqp| {
-            layer.url = amqp.checked("url", BrokerUrl::parse);
+            // Where one address is wrong, that is what is said.
+            let all = amqp.one_or_more("url", BrokerUrl::parse);
+            layer.urls = all.and_then(|urls| BrokerUrls::new(urls).map_err(|problem| amqp.report("url", problem)).ok());
             layer.ca = amqp.checked("ca", path);
             layer.heartbeat = amqp.duration("heartbeat", HEARTBEAT_MIN..=HEARTBEAT_MAX);
             layer.connect_timeout = amqp.duration("connect-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
@@ -90,7 +92,7 @@ impl Layer {
             log_format: self.log_format.or(below.log_format),
             grace: self.grace.or(below.grace),
             strict: self.strict.or(below.strict),
-            url: self.url.or(below.url),
+            urls: self.urls.or(below.urls),
             ca: self.ca.or(below.ca),
             heartbeat: self.heartbeat.or(below.heartbeat),
             connect_timeout: self.connect_timeout.or(below.connect_timeout),
@@ -109,10 +111,10 @@ impl Layer {
         let seconds = |seconds| Duration::from_secs(seconds);
         Some(Settings {
             amqp: Amqp {
-                url: self.url.unwrap_or_default(),
+                urls: self.urls.unwrap_or_default(),
                 ca: self.ca,
                 heartbeat: self.heartbeat.unwrap_or(seconds(10)),
-                connect_timeout: self.connect_timeout.unwrap_or(seconds(10)),
+                connect_timeout: self.connect_timeout.unwrap_or(seconds(5)),
                 publish_timeout: self.publish_timeout.unwrap_or(seconds(30)),
             },
             plugins: self.plugins.unwrap_or_else(|| PathBuf::from("plugins")),

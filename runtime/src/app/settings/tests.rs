@@ -16,7 +16,7 @@ state = "/var/lib/wabbit"
     url = "amqp://shop:secret@rabbit/shop"
     ca = "ca.pem"
     heartbeat = "20s"
-    connect-timeout = "5s"
+    connect-timeout = "7s"
     publish-timeout = "1s"
 
     [limits]
@@ -47,15 +47,20 @@ fn environment(name: &str) -> Overrides {
     Overrides { environment: Some(name.to_owned()), ..Overrides::default() }
 }
 
+/// The addresses, without their passwords.
+fn shown(settings: &Settings) -> Vec<String> {
+    settings.amqp.urls.iter().map(BrokerUrl::to_string).collect()
+}
+
 #[test]
 fn defaults() {
     let settings = Settings::resolve(None, &Overrides::default(), folders()).unwrap();
     let expected = Settings {
         amqp: Amqp {
-            url: BrokerUrl::parse("amqp://guest:guest@127.0.0.1:5672/%2f").unwrap(),
+            urls: BrokerUrls::parse("amqp://guest:guest@127.0.0.1:5672/%2f").unwrap(),
             ca: None,
             heartbeat: Duration::from_secs(10),
-            connect_timeout: Duration::from_secs(10),
+            connect_timeout: Duration::from_secs(5),
             publish_timeout: Duration::from_secs(30),
         },
         plugins: "plugins".into(),
@@ -84,10 +89,10 @@ fn a_file_with_everything() {
     let settings = resolve(FILE, &Overrides::default()).unwrap();
     let expected = Settings {
         amqp: Amqp {
-            url: BrokerUrl::parse("amqp://shop:secret@rabbit/shop").unwrap(),
+            urls: BrokerUrls::parse("amqp://shop:secret@rabbit/shop").unwrap(),
             ca: Some("/etc/wabbit/ca.pem".into()),
             heartbeat: Duration::from_secs(20),
-            connect_timeout: Duration::from_secs(5),
+            connect_timeout: Duration::from_secs(7),
             publish_timeout: Duration::from_secs(1),
         },
         plugins: "/etc/wabbit/../plugins".into(),
@@ -114,10 +119,25 @@ fn a_file_with_everything() {
 #[test]
 fn an_environment_is_laid_over_the_rest() {
     let settings = resolve(FILE, &environment("production")).unwrap();
-    assert_eq!(settings.amqp.url.to_string(), "amqps://shop:***@rabbit.example.com:5671/shop");
+    assert_eq!(shown(&settings), ["amqps://shop:***@rabbit.example.com:5671/shop"]);
     assert_eq!(settings.amqp.heartbeat, Duration::from_secs(20));
     assert_eq!((settings.host.running, settings.host.max_publications), (1000, 3));
     assert_eq!(resolve(FILE, &environment("quiet")).unwrap().admin, None);
+}
+
+#[test]
+fn addresses_are_a_list_or_one() {
+    let settings = resolve(
+        r#"
+        amqp.url = ["amqp://u:p@one/v", "amqps://u:p@two/v"]
+        environment.test.amqp.url = "amqp://alone"
+        "#,
+        &Overrides::default(),
+    );
+    assert_eq!(shown(&settings.unwrap()), ["amqp://u:***@one:5672/v", "amqps://u:***@two:5671/v"]);
+    // The list is replaced as a whole.
+    let text = "amqp.url = [\"amqp://one\", \"amqp://two\"]\nenvironment.test.amqp.url = \"amqp://alone\"";
+    assert_eq!(shown(&resolve(text, &environment("test")).unwrap()), ["amqp://guest:***@alone:5672/%2f"]);
 }
 
 #[test]
@@ -129,7 +149,7 @@ fn flags_override_the_file() {
         manifests: Some("m".into()),
         cache: Some("c".into()),
         state: Some("s".into()),
-        amqp_url: Some("amqp://other".to_owned()),
+        amqp_url: Some("amqp://other,amqp://another".to_owned()),
         admin: Some("off".to_owned()),
         log_format: Some("text".to_owned()),
         grace: Some("0s".to_owned()),
@@ -138,7 +158,7 @@ fn flags_override_the_file() {
     let settings = resolve(FILE, &overrides).unwrap();
     let folders = [&settings.plugins, &settings.manifests, &settings.cache].map(|path| path.to_str());
     assert_eq!(folders, [Some("p"), Some("m"), Some("c")]);
-    assert_eq!(settings.amqp.url.to_string(), "amqp://guest:***@other:5672/%2f");
+    assert_eq!(shown(&settings), ["amqp://guest:***@other:5672/%2f", "amqp://guest:***@another:5672/%2f"]);
     assert_eq!((settings.admin, settings.log_format), (None, LogFormat::Text));
     assert_eq!((settings.grace, settings.strict), (Duration::ZERO, false));
     // What no flag names is still the environment's.
@@ -203,6 +223,60 @@ fn errors() {
             "error: not the address of a broker: empty host",
             "--> /etc/wabbit/wabbit.toml:2:7",
             " = hint: write it as `amqp://USER:PASSWORD@HOST:5672/VHOST`, the vhost `/` as `%2f`",
+        ],
+    );
+    check(
+        &Overrides { amqp_url: Some("amqp://u:hunter2@a,amqp://v:hunter2@b".to_owned()), ..Overrides::default() },
+        "",
+        &[
+            "error: `--amqp-url`: address 2 has another user than address 1",
+            "hint: several addresses are the nodes of one cluster, written out each: \
+             `amqp://U:P@ONE/V,amqp://U:P@TWO/V`",
+        ],
+    );
+    // Each address is looked at, and they are compared when each is right.
+    check(
+        &none,
+        "[amqp]\nurl = [\n  \"amqp://u:hunter2@a\",\n  \"http://b\",\n  7,\n  \"amqp://v:hunter2@\"]\n",
+        &[
+            "error: a broker's address begins with `amqp://` or `amqps://`",
+            " --> /etc/wabbit/wabbit.toml:4:3",
+            "  |",
+            "4 |   \"http://b\",",
+            "  |   ^^^^^^^^^^",
+            "  |",
+            "  = hint: write it as `amqp://USER:PASSWORD@HOST:5672/VHOST`, the vhost `/` as `%2f`",
+            "",
+            "error: an entry of `url` must be a string, not an integer",
+            " --> /etc/wabbit/wabbit.toml:5:3",
+            "  |",
+            "5 |   7,",
+            "  |   ^",
+            "",
+            "error: not the address of a broker: empty host",
+            "--> /etc/wabbit/wabbit.toml:6:3",
+            " = hint: write it as `amqp://USER:PASSWORD@HOST:5672/VHOST`, the vhost `/` as `%2f`",
+        ],
+    );
+    check(
+        &none,
+        "[amqp]\nurl = [\"amqp://u:hunter2@a\", \"amqp://u:hunter3@a\"]\n",
+        &[
+            "error: address 2 has another password than address 1",
+            "--> /etc/wabbit/wabbit.toml:2:7",
+            " = hint: several addresses are the nodes of one cluster, written out each: \
+             `amqp://U:P@ONE/V,amqp://U:P@TWO/V`",
+        ],
+    );
+    check(
+        &none,
+        "amqp.url = []",
+        &[
+            "error: no address of a broker",
+            " --> /etc/wabbit/wabbit.toml:1:12",
+            "  |",
+            "1 | amqp.url = []",
+            "  |            ^^",
         ],
     );
     check(
@@ -280,6 +354,6 @@ fn the_example_of_the_documentation_is_right() {
     let settings = resolve(example, &Overrides::default()).unwrap();
     let defaults = resolve("", &Overrides::default()).unwrap();
     assert_eq!((&settings.host, settings.grace), (&defaults.host, defaults.grace));
-    assert_eq!(settings.amqp.url, defaults.amqp.url);
+    assert_eq!(settings.amqp.urls, defaults.amqp.urls);
     assert!(resolve(example, &environment("production")).unwrap().strict);
 }

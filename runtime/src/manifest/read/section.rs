@@ -180,6 +180,22 @@ impl<'t> Section<'t> {
         self.array(key, &format!("put it in brackets: `{key} = [ … ]`"), read)
     }
 
+    /// A string, or an array of strings, that `check` makes values of. None where one of them is wrong.
+    pub fn one_or_more<T>(&mut self, key: &'static str, check: impl Fn(&str) -> Result<T, Problem>) -> Option<Vec<T>> {
+        match self.value(key)?.get_ref() {
+            DeValue::String(_) => self.checked(key, check).map(|value| vec![value]),
+            DeValue::Array(entries) => {
+                let read = |entry: &'t Spanned<DeValue<'t>>| match entry.get_ref() {
+                    DeValue::String(text) => check(text).map_err(|problem| self.report_at(entry, problem)).ok(),
+                    _ => self.bad_entry(key, "a string", entry),
+                };
+                // All of them are looked at before one that is wrong ends it.
+                entries.iter().map(read).collect::<Vec<_>>().into_iter().collect()
+            }
+            other => self.mismatch(key, "a string or an array of strings", other, None),
+        }
+    }
+
     /// A string or a table.
     pub fn text_or<T>(
         &mut self,
