@@ -25,7 +25,6 @@ const MISTAKES: &[(&str, &[&str], &[Rule])] = &[
     ("return-ignored", &["cut at `basic.return` from the broker", "unbound"], &[Rule::EarlyAck, Rule::Lost]),
     ("nack-ignored", &["full"], &[Rule::EarlyAck, Rule::Lost]),
     ("loss-ignored", &["exchange-deleted"], &[Rule::EarlyAck, Rule::Lost]),
-    ("overdue-ignored", &["long-alarm"], &[Rule::EarlyAck, Rule::Lost]),
     ("confirms-by-order", &[], &[Rule::EarlyAck]),
     ("returns-by-carrier", &["unbound"], &[Rule::EarlyAck, Rule::Lost]),
     ("not-mandatory", &["unbound"], &[Rule::EarlyAck, Rule::Lost]),
