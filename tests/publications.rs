@@ -237,3 +237,26 @@ async fn what_is_just_within_the_limits_is_published() {
     stage.wait_for_settled("probe", "acked", 1).await;
     stage.expect_empty(&["work.dead"]).await;
 }
+
+/// An exchange that was not there for one try is looked for again by the next, though that is soon.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_exchange_that_appears_is_used_by_the_next_try() {
+    let manifest = WORKER
+        .replace("attempts = 1", "attempts = 2\nbackoff = { first = \"400ms\" }")
+        .replace("@missing", "@late")
+        .replace("concurrency = 8", "order = \"queue\"");
+    let stage = stage("late-exchange", "", &[("probe", &manifest)]).await;
+    stage.send("early", &json!({"do": "publish", "publications": [{"to": stage.named("@late/k")}]}).to_string()).await;
+    wait_until(DEADLINE, "the first try", async || {
+        match stage.metric("wabbit_failures_total", "worker=\"probe\",error_type=\"publication-refused\"").await {
+            0 => Err("none failed yet".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    stage.peer.exchange(&stage.named("@late"), ExchangeKind::Fanout, false).await;
+    stage.peer.bind(&stage.named("@out"), &stage.named("@late"), "").await;
+    assert_eq!(stage.take("out", 1).await.len(), 1);
+    stage.wait_for_settled("probe", "acked", 1).await;
+    assert_eq!(stage.settled("probe", "dead-lettered").await, 0);
+}

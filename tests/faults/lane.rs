@@ -30,10 +30,9 @@ const LOST_MAX: u32 = 2;
 const PREFETCH: u32 = 20;
 /// For starting a host, and for stopping it in order.
 pub(super) const HOST_WAIT: Duration = Duration::from_secs(40);
-/// The library does not notice when a connection ends in the midst of its handshake: then it is `connect-timeout` that
-/// ends the wait, by default only after as long as a recovery may take.
-const SETTINGS: &str =
-    "grace = \"20s\"\n[amqp]\nheartbeat = \"1s\"\nconnect-timeout = \"3s\"\npublish-timeout = \"5s\"\n";
+/// The library may not notice when a connection ends in the midst of its handshake: then it is `connect-timeout` that
+/// ends the wait, and its default is short enough for a recovery in time.
+const SETTINGS: &str = "grace = \"20s\"\n[amqp]\nheartbeat = \"1s\"\npublish-timeout = \"5s\"\n";
 
 /// Where outputs and dead letters end.
 pub(super) const ENDS: &[&str] = &["out", "full", "work.dead", "keyed.dead"];

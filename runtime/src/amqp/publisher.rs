@@ -32,8 +32,9 @@ use crate::{
 
 /// The header that a return is known by. It leaves with every publication that can come back.
 const ID_HEADER: &str = "x-wabbit-publication";
-/// How long an exchange that is not there is taken not to be there, so that a handler that insists costs little.
-const ABSENT_FOR: Duration = Duration::from_secs(1);
+/// How long an exchange that is not there is taken not to be there, so that a handler that insists costs little. Shorter
+/// than the shortest pause between two tries: each of them asks anew.
+const ABSENT_FOR: Duration = Duration::from_millis(50);
 
 /// What a verdict is about, as the caller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
