@@ -32,7 +32,7 @@ impl Inspect {
             list("needs grants", &found.needs);
             list("made by", &found.producers);
         }
-        if let Err(error) = found.check_imports() {
+        if let Err(error) = found.check_known().and_then(|()| found.check_granted(&[])) {
             eprintln!("warning: {error}");
         }
         if found.kind.runs() { Ok(()) } else { Err(Failed::Reported) }

@@ -3,7 +3,6 @@
 use std::{
     fmt,
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -80,15 +79,15 @@ impl Invoke {
         let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
         let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
-        let version = app::version(&settings, &manifest, plugin);
+        let log = LogSink::new(manifest.name.as_str().into());
+        let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
-        let log = LogSink::new(Arc::from(manifest.name.as_str()));
 
         let executor = executor()?;
         let mut took = Vec::new();
         let result = executor.block_on(async {
             let mut kept = match self.reuse {
-                true => Some(version.plugin.kept(&version.limits, &log).ok_or_else(|| {
+                true => Some(version.plugin.kept(&version.scope).ok_or_else(|| {
                     Failed::Usage(format!("`{}` is a command, which ends with its answer", self.file.display()))
                 })?),
                 false => None,
@@ -96,8 +95,8 @@ impl Invoke {
             loop {
                 let start = Instant::now();
                 let result = match &mut kept {
-                    Some(instance) => instance.handle(&delivery, &version.limits).await,
-                    None => version.plugin.handle(&delivery, &version.limits, &log).await,
+                    Some(instance) => instance.handle(&delivery).await,
+                    None => version.plugin.handle(&delivery, &version.scope).await,
                 };
                 took.push(start.elapsed());
                 if result.is_err() || took.len() >= self.repeat {

@@ -1,10 +1,6 @@
 //! One delivery through one plugin: a fresh instance, called once, within its limits.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Instant};
 
 use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
@@ -13,47 +9,29 @@ use super::{
     Plugin,
     contract::{self, Worker, WorkerPre},
     host::Host,
-    log::LogSink,
     plugin::Entry,
+    scope::{CallLimits, Scope},
 };
 use crate::{
     delivery::Delivery,
     outcome::{Failure, FailureKind, Outcome},
 };
 
-/// What one call may use.
-#[derive(Debug, Clone)]
-pub struct CallLimits {
-    /// Wall-clock time from instantiation to the returned outcome, host calls included.
-    pub time: Duration,
-    /// Bytes of linear memory, summed over all memories of the instance.
-    pub memory: usize,
-    /// Bytes of the returned outcome.
-    pub output: usize,
-    /// Publications in one outcome.
-    pub publications: usize,
-}
-
 impl Plugin {
-    /// Runs the handler on one delivery. What it writes goes to `log`.
+    /// Runs the handler on one delivery.
     ///
     /// Errors are failures of this delivery alone; nothing of the instance is left when this returns or is dropped.
-    pub async fn handle(
-        &self,
-        delivery: &Delivery,
-        limits: &CallLimits,
-        log: &Arc<LogSink>,
-    ) -> Result<Outcome, Failure> {
+    pub async fn handle(&self, delivery: &Delivery, scope: &Arc<Scope>) -> Result<Outcome, Failure> {
         match &self.entry {
-            Entry::Handler(pre) => Instance::new(pre, limits, log).handle(delivery, limits).await,
-            Entry::Command(command) => command.run(delivery, limits, log).await,
+            Entry::Handler(pre) => Instance::new(pre, scope).handle(delivery).await,
+            Entry::Command(command) => command.run(delivery, scope).await,
         }
     }
 
     /// An instance that is called more than once; nothing for a command, which ends with its answer.
-    pub fn kept(&self, limits: &CallLimits, log: &Arc<LogSink>) -> Option<Instance<'_>> {
+    pub fn kept(&self, scope: &Arc<Scope>) -> Option<Instance<'_>> {
         match &self.entry {
-            Entry::Handler(pre) => Some(Instance::new(pre, limits, log)),
+            Entry::Handler(pre) => Some(Instance::new(pre, scope)),
             Entry::Command(_) => None,
         }
     }
@@ -68,16 +46,14 @@ pub struct Instance<'a> {
 }
 
 impl<'a> Instance<'a> {
-    fn new(pre: &'a WorkerPre<Host>, limits: &CallLimits, log: &Arc<LogSink>) -> Self {
-        let host = Host::new(Arc::clone(log), limits.memory, Instant::now() + limits.time);
-        Self { pre, store: new_store(pre.engine(), host, limits), worker: None }
+    fn new(pre: &'a WorkerPre<Host>, scope: &Arc<Scope>) -> Self {
+        Self { pre, store: new_store(pre.engine(), Host::new(Arc::clone(scope), None)), worker: None }
     }
 
     /// Runs the handler on one delivery. After a failure the instance is of no more use.
-    pub async fn handle(&mut self, delivery: &Delivery, limits: &CallLimits) -> Result<Outcome, Failure> {
-        let deadline = Instant::now() + limits.time;
+    pub async fn handle(&mut self, delivery: &Delivery) -> Result<Outcome, Failure> {
         let Self { pre, store, worker } = self;
-        store.data_mut().deadline = deadline;
+        let deadline = store.data_mut().start();
         let answer = within(deadline, async {
             let worker = match worker {
                 Some(worker) => worker,
@@ -89,12 +65,13 @@ impl<'a> Instance<'a> {
             .await
         })
         .await;
-        let tail = store.data().finish_log();
+        let host = store.data();
+        let (tail, limits) = (host.finish_log(), &host.scope.limits);
         match answer {
             // Memory that was refused is often noticed by the handler itself, which then gives up in its own way.
-            Some(Ok(Err(error))) if store.data().memory.exceeded => Err(out_of_memory(limits, &error, &tail)),
+            Some(Ok(Err(error))) if host.memory.exceeded => Err(out_of_memory(limits, &error, &tail)),
             Some(Ok(answer)) => contract::lift(answer, limits),
-            Some(Err(error)) => Err(explain(&error, store.data().memory.exceeded, limits, &tail)),
+            Some(Err(error)) => Err(explain(&error, host.memory.exceeded, limits, &tail)),
             None => Err(too_long(limits, &tail)),
         }
     }
@@ -116,11 +93,12 @@ impl CallLimits {
     }
 }
 
-/// A store with these limits.
-pub(super) fn new_store(engine: &Engine, host: Host, limits: &CallLimits) -> Store<Host> {
+/// A store with the limits of the host's scope.
+pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
+    let output = host.scope.limits.output;
     let mut store = Store::new(engine, host);
     store.limiter(|host| &mut host.memory);
-    store.set_hostcall_fuel(limits.output);
+    store.set_hostcall_fuel(output);
     store.set_epoch_deadline(1);
     // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
     // stopped by `within`. In between it yields, so that its thread serves others, too.

@@ -3,10 +3,7 @@
 //!
 //! A core module is run as it is, not through a component: that takes a third of the time.
 
-use std::{
-    sync::{Arc, Mutex, PoisonError},
-    time::Instant,
-};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use wasmtime::Store;
@@ -17,10 +14,11 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    call::{CallLimits, explain, new_store, out_of_memory, too_large, too_long, within},
+    call::{explain, new_store, out_of_memory, too_large, too_long, within},
     host::Host,
-    log::{LogSink, escape},
+    log::escape,
     plugin::CommandEntry,
+    scope::{CallLimits, Scope},
 };
 use crate::{
     delivery::{Delivery, json::for_command},
@@ -40,20 +38,15 @@ pub(super) struct Stdio {
 
 impl CommandEntry {
     /// Runs the command on one delivery.
-    pub(super) async fn run(
-        &self,
-        delivery: &Delivery,
-        limits: &CallLimits,
-        log: &Arc<LogSink>,
-    ) -> Result<Outcome, Failure> {
-        let deadline = Instant::now() + limits.time;
+    pub(super) async fn run(&self, delivery: &Delivery, scope: &Arc<Scope>) -> Result<Outcome, Failure> {
+        let limits = &scope.limits;
         let time_ms = u32::try_from(limits.time.as_millis()).unwrap_or(u32::MAX);
-        let input = for_command(delivery, log.worker(), time_ms)
+        let input = for_command(delivery, scope.log.worker(), time_ms)
             .map_err(|error| Failure::new(FailureKind::Host, format!("the delivery does not become JSON: {error}")))?;
         let answer = Answer::new(limits.output.saturating_mul(JSON_FACTOR));
         let stdio = Stdio { stdin: MemoryInputPipe::new(input), stdout: answer.clone() };
-        let host = Host::for_command(Arc::clone(log), limits.memory, deadline, stdio);
-        let mut store = new_store(self.engine(), host, limits);
+        let mut store = new_store(self.engine(), Host::new(Arc::clone(scope), Some(stdio)));
+        let deadline = store.data_mut().start();
         let ended = within(deadline, self.call(&mut store)).await;
         let tail = store.data().finish_log();
         if answer.exceeded() {

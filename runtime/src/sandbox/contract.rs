@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::{call::CallLimits, host::Host};
+use super::{host::Host, scope::CallLimits};
 use crate::{
     delivery::{Delivery, PERSISTENT, Properties, TRANSIENT, Table, Value, json},
     outcome::{Failure, FailureKind, Outcome, Publication, RESERVED_PREFIX, Settlement},
@@ -36,7 +36,7 @@ impl wire::Host for Host {}
 
 impl v0_1::wabbit::worker::context::Host for Host {
     fn worker(&mut self) -> String {
-        self.worker.worker().to_string()
+        self.scope.log.worker().to_string()
     }
 
     fn remaining_ms(&mut self) -> u32 {

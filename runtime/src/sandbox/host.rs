@@ -5,10 +5,7 @@ use std::{sync::Arc, time::Instant};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
-use super::{
-    command::Stdio,
-    log::{GuestLog, LogSink},
-};
+use super::{command::Stdio, log::GuestLog, scope::Scope};
 
 /// The state of one store.
 pub(super) struct Host {
@@ -17,7 +14,7 @@ pub(super) struct Host {
     /// What a command reads and writes, until its WASI is made.
     stdio: Option<Stdio>,
     pub(super) memory: MemoryLimit,
-    pub(super) worker: Arc<LogSink>,
+    pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
 }
 
@@ -33,12 +30,16 @@ enum View {
 }
 
 impl Host {
-    pub(super) fn new(worker: Arc<LogSink>, memory: usize, deadline: Instant) -> Self {
-        Self { wasi: None, stdio: None, memory: MemoryLimit::new(memory), worker, deadline }
+    /// For a handler, or for a command that reads and writes.
+    pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
+        let memory = MemoryLimit::new(scope.limits.memory);
+        Self { wasi: None, stdio, memory, scope, deadline: Instant::now() }
     }
 
-    pub(super) fn for_command(worker: Arc<LogSink>, memory: usize, deadline: Instant, stdio: Stdio) -> Self {
-        Self { stdio: Some(stdio), ..Self::new(worker, memory, deadline) }
+    /// A call begins. Returns when its time is over.
+    pub(super) fn start(&mut self) -> Instant {
+        self.deadline = Instant::now() + self.scope.limits.time;
+        self.deadline
     }
 
     /// Writes out what the guest left of a line, and returns the end of what it wrote.
@@ -47,8 +48,8 @@ impl Host {
     }
 
     fn view(&mut self, make: fn(&mut WasiCtxBuilder) -> View) -> &mut View {
-        let Self { wasi, stdio, worker, .. } = self;
-        &mut wasi.get_or_insert_with(|| Wasi::new(worker, stdio.take(), make)).view
+        let Self { wasi, stdio, scope, .. } = self;
+        &mut wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), make)).view
     }
 
     /// WASI 0.1, for a command that is a core module.
@@ -63,8 +64,8 @@ impl Host {
 impl Wasi {
     /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
     /// command's one is the outcome.
-    fn new(worker: &Arc<LogSink>, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
-        let log = GuestLog::new(Arc::clone(worker));
+    fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
+        let log = GuestLog::new(Arc::clone(&scope.log));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
         match stdio {

@@ -21,9 +21,12 @@ const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/
 /// What the contract itself offers.
 const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
-/// Interfaces that a manifest grants, and the key that does.
-const GRANTABLE: &[(&str, &str)] =
-    &[("wasi:http/", "http"), ("wasi:config/", "config"), ("wasi:keyvalue/", "keyvalue")];
+/// Interfaces that a manifest grants, the key that does, and what to write.
+const GRANTABLE: &[(&str, &str, &str)] = &[
+    ("wasi:http/", "http", "not supported yet"),
+    ("wasi:config/", "config", "not supported yet"),
+    ("wasi:keyvalue/", "keyvalue", "not supported yet"),
+];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -104,18 +107,23 @@ impl fmt::Display for FileKind {
 }
 
 impl Inspection {
-    /// Whether all imports are there in this host; else a text that names the first that is not.
-    pub fn check_imports(&self) -> Result<(), String> {
-        if let Some(import) = self.unknown.first() {
-            return Err(format!("imports `{import}`, which this host does not know"));
+    /// Whether this host knows all imports; else a text that names the first that it does not.
+    pub fn check_known(&self) -> Result<(), String> {
+        match self.unknown.first() {
+            Some(import) => Err(format!("imports `{import}`, which this host does not know")),
+            None => Ok(()),
         }
-        let needing = |import: &&String| GRANTABLE.iter().any(|(prefix, _)| import.starts_with(prefix));
-        match (self.imports.iter().find(needing), self.needs.first()) {
-            (Some(import), Some(key)) => {
-                Err(format!("imports `{import}`, which `[grant] {key}` would allow; not supported yet"))
-            }
-            _ => Ok(()),
-        }
+    }
+
+    /// Whether these keys of `[grant]` are all that the imports ask for; else a text with the line to add.
+    pub fn check_granted(&self, granted: &[&str]) -> Result<(), String> {
+        let Some((prefix, key, line)) =
+            GRANTABLE.iter().find(|(_, key, _)| self.needs.contains(key) && !granted.contains(key))
+        else {
+            return Ok(());
+        };
+        let import = self.imports.iter().find(|import| import.starts_with(prefix)).map_or(*prefix, String::as_str);
+        Err(format!("imports `{import}`, which `[grant] {key}` would allow; {line}"))
     }
 }
 
@@ -131,11 +139,11 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
     };
     let mut needs: Vec<_> = GRANTABLE
         .iter()
-        .filter(|(prefix, _)| found.imports.iter().any(|import| import.starts_with(prefix)))
-        .map(|(_, key)| *key)
+        .filter(|(prefix, ..)| found.imports.iter().any(|import| import.starts_with(prefix)))
+        .map(|(_, key, _)| *key)
         .collect();
     needs.dedup();
-    let grantable = GRANTABLE.iter().map(|(prefix, _)| *prefix);
+    let grantable = GRANTABLE.iter().map(|(prefix, ..)| *prefix);
     let known: Vec<&str> = match kind {
         FileKind::CoreHandler { .. } => CONTRACT_IMPORTS.iter().copied().chain([PREVIEW_1]).chain(grantable).collect(),
         FileKind::CoreCommand => vec![PREVIEW_1],

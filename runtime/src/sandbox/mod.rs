@@ -15,9 +15,11 @@ mod host;
 pub mod inspect;
 mod log;
 mod plugin;
+mod scope;
 
-pub use call::{CallLimits, Instance};
+pub use call::Instance;
 pub use digest::Digest;
 pub use engine::Sandbox;
 pub use log::{LogSink, escape};
 pub use plugin::{LoadError, Plugin, Source};
+pub use scope::{CallLimits, Grants, Scope};

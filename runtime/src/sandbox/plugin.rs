@@ -10,7 +10,7 @@ use super::{
     compiled::Compiled,
     contract::WorkerPre,
     host::Host,
-    inspect::{self, FileKind},
+    inspect::{self, FileKind, Inspection},
 };
 
 /// The largest file that is taken for a plugin, in bytes.
@@ -23,6 +23,14 @@ pub struct Plugin {
     /// Whether the compiled form came from the cache.
     pub cached: bool,
     pub(super) entry: Entry,
+    inspection: Inspection,
+}
+
+impl Plugin {
+    /// Whether these keys of a manifest's `[grant]` are all that it asks for.
+    pub fn check_granted(&self, granted: &[&str]) -> Result<(), LoadError> {
+        self.inspection.check_granted(granted).map_err(LoadError::Import)
+    }
 }
 
 /// How a plugin is entered.
@@ -93,7 +101,7 @@ impl Sandbox {
     /// takes: call it off the executor.
     pub fn load(&self, source: &Source) -> Result<Arc<Plugin>, LoadError> {
         let inspection = inspect::inspect(&source.bytes);
-        inspection.check_imports().map_err(LoadError::Import)?;
+        inspection.check_known().map_err(LoadError::Import)?;
         let (entry, cached) = match &inspection.kind {
             FileKind::Handler => self.handler(source, || Ok(Cow::Borrowed(&source.bytes)))?,
             FileKind::CoreHandler { export } => self.handler(source, || {
@@ -119,7 +127,7 @@ impl Sandbox {
             }
             kind => return Err(LoadError::NotAHandler(kind.to_string())),
         };
-        Ok(Arc::new(Plugin { digest: source.digest, cached, entry }))
+        Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
     }
 
     fn handler<'a>(
