@@ -10,6 +10,7 @@ use anyhow::Context as _;
 use tokio::{sync::Semaphore, task::JoinSet};
 
 use super::{
+    grants::Grantor,
     plugin_path,
     settings::Settings,
     worker::{Version, Worker},
@@ -17,7 +18,7 @@ use super::{
 use crate::{
     manifest::{Manifest, read_folder, report},
     outcome::Rules,
-    sandbox::{CallLimits, Digest, Grants, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
+    sandbox::{CallLimits, Digest, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
     telemetry::Metrics,
 };
 
@@ -41,7 +42,12 @@ pub struct Refused {
 }
 
 /// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
-pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics) -> anyhow::Result<Loaded> {
+pub async fn load(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    grantor: &Grantor,
+    metrics: &Metrics,
+) -> anyhow::Result<Loaded> {
     let folder = read_folder(&settings.manifests, &settings.host.ceilings())
         .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
     let mut refused: Vec<Refused> =
@@ -53,7 +59,8 @@ pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics
         let Some(loaded) = plugins.get(&manifest.plugin) else { continue };
         let log = LogSink::new(manifest.name.as_str().into());
         let version = loaded.clone().and_then(|plugin| {
-            version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
+            version(settings, grantor, &manifest, plugin, Arc::clone(&log))
+                .map_err(|error| error.of(&plugin_path(settings, &manifest.plugin)))
         });
         match version {
             Ok(version) => {
@@ -79,14 +86,6 @@ pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics
     Ok(Loaded { workers, refused })
 }
 
-fn problem(settings: &Settings, manifest: &Manifest, error: &LoadError) -> String {
-    problem_at(&plugin_path(settings, &manifest.plugin), error)
-}
-
-fn problem_at(path: &Path, error: &LoadError) -> String {
-    format!("plugin `{}` {error}", path.display())
-}
-
 /// Loads every plugin that is named, at most so many at once, off the executor.
 async fn load_plugins(
     settings: &Settings,
@@ -105,7 +104,7 @@ async fn load_plugins(
         tasks.spawn(async move {
             let _permit = at_once.acquire_owned().await;
             let loaded = load_plugin(&sandbox, &path, &by_digest).await;
-            (name, loaded.map_err(|error| problem_at(&path, &error)))
+            (name, loaded.map_err(|error| error.of(&path)))
         });
     }
     let mut plugins = BTreeMap::new();
@@ -138,9 +137,10 @@ async fn load_plugin(
 
 /// The version of a worker that this plugin makes. Its output goes to `log`.
 ///
-/// Errors: the plugin asks for what the manifest does not grant.
+/// Errors: the plugin asks for what the manifest does not grant, or what it grants is not to be had.
 pub fn version(
     settings: &Settings,
+    grantor: &Grantor,
     manifest: &Manifest,
     plugin: Arc<Plugin>,
     log: Arc<LogSink>,
@@ -155,7 +155,7 @@ pub fn version(
     Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        scope: Arc::new(Scope { limits, grants: Grants::default(), log }),
+        scope: Arc::new(Scope { limits, grants: grantor.grant(manifest)?, log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,

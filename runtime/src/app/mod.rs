@@ -1,6 +1,7 @@
 //! Start and stop: from settings to a host that runs, and to its end.
 
 mod consume;
+mod grants;
 mod load;
 mod running;
 pub mod settings;
@@ -15,6 +16,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use grants::{Grantor, Reach};
 pub use load::{Loaded, Refused, load, version};
 pub use worker::{State, Version, Worker};
 
@@ -76,7 +78,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
     let metrics = Metrics::default();
-    let loaded = load(&settings, &sandbox, &metrics).await?;
+    let grantor = Grantor::new(&settings, Reach::Real);
+    let loaded = load(&settings, &sandbox, &grantor, &metrics).await?;
     if settings.strict && !loaded.refused.is_empty() {
         return Err(RunError::Strict);
     }

@@ -192,6 +192,14 @@ impl Settings {
     }
 }
 
+impl Settings {
+    /// The folder that the folder of manifests lies in: where relative paths in manifests begin.
+    pub fn project(&self) -> PathBuf {
+        let manifests = std::path::absolute(&self.manifests).unwrap_or_else(|_| self.manifests.clone());
+        manifests.parent().map_or_else(|| manifests.clone(), Path::to_path_buf)
+    }
+}
+
 impl HostLimits {
     /// What manifests are held to.
     pub fn ceilings(&self) -> Ceilings {

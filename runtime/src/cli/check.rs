@@ -7,7 +7,7 @@ use serde_json::json;
 
 use super::{Failed, SettingsArgs, executor, settings_with_manifests, style};
 use crate::{
-    app,
+    app::{self, Grantor, Reach},
     manifest::{Manifest, Order, report},
     sandbox::Sandbox,
     telemetry::Metrics,
@@ -34,7 +34,8 @@ impl Check {
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
-            app::load(&settings, &sandbox, &Metrics::default()).await
+            let grantor = Grantor::new(&settings, Reach::Nothing);
+            app::load(&settings, &sandbox, &grantor, &Metrics::default()).await
         })?;
         executor.shutdown_background();
         let max_body = settings.host.max_body as u64;

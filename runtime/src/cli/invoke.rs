@@ -14,11 +14,11 @@ use super::{
     text::{BodyArgs, header, read},
 };
 use crate::{
-    app::{self, settings::LogFormat},
+    app::{self, Grantor, Reach, settings::LogFormat},
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{LogSink, Sandbox, Source},
+    sandbox::{LoadError, LogSink, Sandbox, Source},
     telemetry,
 };
 
@@ -55,6 +55,9 @@ pub(super) struct Invoke {
     /// With --repeat, call one instance again and again instead of a fresh one each time
     #[arg(long)]
     reuse: bool,
+    /// Let the handler do what the manifest grants it outside of the sandbox
+    #[arg(long, requires = "manifest")]
+    effects: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -76,11 +79,12 @@ impl Invoke {
                 .map_err(|problems| Failed::Configuration(report::render(path, &problems, style())))?,
             None => Manifest::bare("invoke"),
         };
-        let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
+        let plugin_error = |error: LoadError| Failed::Error(anyhow::anyhow!(error.of(&self.file)));
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
         let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
         let log = LogSink::new(manifest.name.as_str().into());
-        let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
+        let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch });
+        let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
 
         let executor = executor()?;
@@ -114,7 +118,9 @@ impl Invoke {
             }
             Ok(outcome)
         });
-        match result {
+        // What is shown to a person has no secret in it.
+        let redactor = &version.scope.grants.redactor;
+        match result.map(|outcome| redactor.outcome(outcome)).map_err(|failure| redactor.failure(failure)) {
             Ok(outcome) => {
                 if self.json {
                     let mut json = outcome::json::of(&outcome).map_err(anyhow::Error::from)?;

@@ -8,7 +8,7 @@ pub(crate) mod read;
 pub mod report;
 pub(crate) mod values;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use parse::{Ceilings, parse, read_folder};
 pub use values::{Pattern, PublishGrant};
@@ -244,12 +244,39 @@ pub enum Unroutable {
 pub struct Grant {
     /// What the handler may publish. Default nothing.
     pub publish: Vec<PublishGrant>,
+    /// What it reads by name. Default none, in which case it may not even ask, unless there are secrets.
+    pub config: Option<BTreeMap<String, String>>,
+    /// The same, and shown nowhere.
+    pub secrets: BTreeMap<String, SecretSource>,
+}
+
+/// Where a secret is: a manifest never holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// `env:NAME`: in this variable of the host's environment.
+    Env(String),
+    /// `file:PATH`: in this file; a relative path begins where the folder of manifests lies.
+    File(PathBuf),
+}
+
+/// As it is written in a manifest.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(variable) => write!(f, "env:{variable}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
 }
 
 impl Grant {
     /// The keys that open an interface of the host to the handler.
     pub fn keys(&self) -> Vec<&'static str> {
-        Vec::new()
+        let mut keys = Vec::new();
+        if self.config.is_some() || !self.secrets.is_empty() {
+            keys.push("config");
+        }
+        keys
     }
 }
 

@@ -2,9 +2,10 @@
 
 mod arguments;
 mod folder;
+mod grant;
 mod topology;
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish,
@@ -31,12 +32,10 @@ const PLANNED: &[Planned] = &[
     planned("", "reload"),
     planned("consume", "dedupe"),
     planned("grant", "args"),
-    planned("grant", "config"),
     planned("grant", "env"),
     planned("grant", "files"),
     planned("grant", "http"),
     planned("grant", "keyvalue"),
-    planned("grant", "secrets"),
     planned("limits", "handles"),
     planned("limits", "headers"),
     planned("limits", "host-calls"),
@@ -264,7 +263,13 @@ fn publish(section: &mut Section<'_>) -> Publish {
 }
 
 fn grant(section: &mut Section<'_>) -> Grant {
-    Grant { publish: section.list("publish", PublishGrant::parse, publish_grant) }
+    let config = grant::config(section).map(BTreeMap::from_iter);
+    let secrets = BTreeMap::from_iter(grant::secrets(section));
+    if let Some(name) = secrets.keys().find(|name| config.as_ref().is_some_and(|config| config.contains_key(*name))) {
+        let problem = Problem::new(format!("{} stands in `config` and in `secrets`", quoted(name)));
+        section.report("secrets", problem.hint("a handler reads both by name: rename one of them"));
+    }
+    Grant { publish: section.list("publish", PublishGrant::parse, publish_grant), config, secrets }
 }
 
 /// The longer form of an entry: `{ to = "EXCHANGE/PATTERN", unroutable = "drop" }`.
@@ -326,7 +331,7 @@ mod tests {
                 dead_letter: DeadLetter::ByQueue,
             },
             publish: Publish { unroutable: Unroutable::Fail },
-            grant: Grant { publish: Vec::new() },
+            grant: Grant::default(),
         };
         assert_eq!(manifest, expected);
     }

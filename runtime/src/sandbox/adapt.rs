@@ -11,10 +11,25 @@ use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
 use wit_parser::Resolve;
 
-/// The contract as it was when this host was built.
-const WIT: &str = include_str!("../../../sdk/wit/worker.wit");
+/// The contract as it was when this host was built, and what a manifest can grant; a package stands below those that it
+/// refers to.
+const PACKAGES: &[(&str, &str)] = &[
+    ("worker.wit", include_str!("../../../sdk/wit/worker.wit")),
+    ("config.wit", include_str!("../../../sdk/wit/deps/config.wit")),
+    ("keyvalue.wit", include_str!("../../../sdk/wit/deps/keyvalue.wit")),
+    ("adapted.wit", ADAPTED),
+];
 /// All that a handler may import. Of these, the component gets those that the module does import.
-const WORLD: &str = "worker";
+const ADAPTED: &str = "
+    package wabbit:adapted;
+    world adapted {
+        include wabbit:worker/worker@0.1.0;
+        import wasi:config/store@0.2.0-rc.1;
+        import wasi:keyvalue/store@0.2.0-draft;
+        import wasi:keyvalue/atomics@0.2.0-draft;
+    }
+";
+const WORLD: &str = "wabbit:adapted/adapted";
 const TYPES_SECTION_PREFIX: &str = "component-type";
 
 /// The component that this core module makes.
@@ -25,8 +40,9 @@ pub(super) fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     let mut bytes = module.to_vec();
     if !typed {
         let mut resolve = Resolve::default();
-        let package = resolve.push_str("worker.wit", WIT)?;
-        let world = resolve.select_world(&[package], Some(WORLD))?;
+        let packages = PACKAGES.iter().map(|(name, text)| resolve.push_str(name, text));
+        let packages = packages.collect::<anyhow::Result<Vec<_>>>()?;
+        let world = resolve.select_world(&packages, Some(WORLD))?;
         embed_component_metadata(&mut bytes, &resolve, world, StringEncoding::UTF8)?;
     }
     let mut encoder = ComponentEncoder::default().validate(true).module(&bytes)?;

@@ -12,7 +12,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{cache::Cache, contract, host::Host};
+use super::{cache::Cache, config, contract, host::Host};
 use crate::app::settings::HostLimits;
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
@@ -52,7 +52,7 @@ impl Sandbox {
     ///
     /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
     pub fn new(limits: &HostLimits, cache: Option<&Path>) -> anyhow::Result<Self> {
-        let (engine, linker, core_linker) = engine_and_linkers(&config(limits)?)
+        let (engine, linker, core_linker) = engine_and_linkers(&settings(limits)?)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
         let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
             Ok(cache) => Some(cache),
@@ -91,12 +91,13 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
+    config::add_to_linker(&mut linker)?;
     let mut core_linker = wasmtime::Linker::new(&engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
     Ok((engine, linker, core_linker))
 }
 
-fn config(limits: &HostLimits) -> anyhow::Result<Config> {
+fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     let slots = u32::try_from(limits.running)?;
     // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
     // that was cut off is given back a moment after its permit.

@@ -65,7 +65,7 @@ impl Wasi {
     /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
     /// command's one is the outcome.
     fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
-        let log = GuestLog::new(Arc::clone(&scope.log));
+        let log = GuestLog::new(Arc::clone(&scope.log), Arc::clone(&scope.grants.redactor));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
         match stdio {

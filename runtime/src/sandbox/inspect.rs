@@ -24,9 +24,12 @@ const CONTRACT_IMPORTS: &[&str] =
 /// Interfaces that a manifest grants, the key that does, and what to write.
 const GRANTABLE: &[(&str, &str, &str)] = &[
     ("wasi:http/", "http", "not supported yet"),
-    ("wasi:config/", "config", "not supported yet"),
+    ("wasi:config/", "config", "hint: add `config = { NAME = \"VALUE\" }` to `[grant]`"),
     ("wasi:keyvalue/", "keyvalue", "not supported yet"),
 ];
+
+/// Of these packages there are drafts alone, which do not fit each other: the interfaces that this host has.
+const DRAFTS: &[(&str, &[&str])] = &[("wasi:config/", &["wasi:config/store@0.2.0-rc.1"])];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -109,10 +112,11 @@ impl fmt::Display for FileKind {
 impl Inspection {
     /// Whether this host knows all imports; else a text that names the first that it does not.
     pub fn check_known(&self) -> Result<(), String> {
-        match self.unknown.first() {
-            Some(import) => Err(format!("imports `{import}`, which this host does not know")),
-            None => Ok(()),
-        }
+        let Some(import) = self.unknown.first() else { return Ok(()) };
+        Err(match DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)) {
+            Some((_, has)) => format!("imports `{import}`; hint: of these drafts this host has `{}`", has.join("`, `")),
+            None => format!("imports `{import}`, which this host does not know"),
+        })
     }
 
     /// Whether these keys of `[grant]` are all that the imports ask for; else a text with the line to add.
@@ -153,7 +157,13 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         // Refused for what they are, whatever they import.
         FileKind::OtherVersion { .. } | FileKind::CoreModule | FileKind::NotWasm { .. } => vec![""],
     };
-    let unknown = found.imports.iter().filter(|import| !known.iter().any(|prefix| import.starts_with(prefix)));
+    let is_known = |import: &&String| {
+        let draft = DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)).map(|(_, has)| *has);
+        // A core module names an interface with a function of it.
+        let interface = import.split_once('#').map_or(import.as_str(), |(interface, _)| interface);
+        known.iter().any(|prefix| import.starts_with(prefix)) && draft.is_none_or(|has| has.contains(&interface))
+    };
+    let unknown = found.imports.iter().filter(|import| !is_known(import));
     let unknown = unknown.cloned().collect();
     Inspection {
         kind,

@@ -66,9 +66,24 @@ pub enum LoadError {
     /// It imports what the host does not offer.
     #[error("{0}")]
     Import(String),
+    /// What its manifest grants is not to be had.
+    #[error("{0}")]
+    Grant(String),
     /// The compiler refused it.
     #[error("does not compile: {0}")]
     Compile(String),
+}
+
+impl LoadError {
+    /// In full, for the plugin in this file.
+    pub fn of(&self, plugin: &Path) -> String {
+        match self {
+            Self::Grant(problem) => problem.clone(),
+            Self::Unreadable(_) | Self::NotAHandler(_) | Self::Import(_) | Self::Compile(_) => {
+                format!("plugin `{}` {self}", plugin.display())
+            }
+        }
+    }
 }
 
 /// The bytes of a plugin, read once: what is looked at, hashed and compiled is the same.

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::LogSink;
+use super::{Config, LogSink, Redactor};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -29,4 +29,9 @@ pub struct CallLimits {
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
 #[derive(Default)]
-pub struct Grants {}
+pub struct Grants {
+    /// What it reads by name.
+    pub config: Config,
+    /// Takes its secrets out of what a person reads.
+    pub redactor: Arc<Redactor>,
+}
