@@ -2,10 +2,11 @@
 //!
 //! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
 //! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
-//! Around them: [`cli`], [`app`] (start and stop), [`manifest`], [`telemetry`] and [`admin`].
+//! Handlers keep values in [`keyvalue`]. Around them: [`cli`], [`app`] (start and stop), [`manifest`], [`telemetry`] and [`admin`].
 
 pub mod amqp;
 pub mod delivery;
+pub mod keyvalue;
 pub mod outcome;
 pub mod route;
 pub mod sandbox;

@@ -1,18 +1,21 @@
 //! From the grants of a manifest to what the calls of a worker may reach.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     env,
-    fs::File,
-    io::Read as _,
+    fs::{self, File},
+    io::{self, Read as _},
+    iter,
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use super::settings::Settings;
 use crate::{
-    manifest::{Manifest, SecretSource},
-    sandbox::{Config, Grants, LoadError, Redactor, SECRET_BYTES_MAX, Secret},
+    keyvalue::Places,
+    manifest::{FilesGrant, KeyValueGrant, Manifest, SecretSource},
+    sandbox::{Config, Folder, Grants, KeyValue, LoadError, Redactor, SECRET_BYTES_MAX, Secret, Usage},
 };
 
 /// How far the calls of a version reach.
@@ -31,18 +34,46 @@ pub struct Grantor {
     reach: Reach,
     /// Where relative paths in manifests begin.
     project: PathBuf,
+    /// Where key-value stores are kept that outlive the host.
+    state: Option<PathBuf>,
+    /// Folders that are the host's own: who writes there could do what the host does.
+    own: Vec<PathBuf>,
+    places: Mutex<Places>,
+    /// What folders hold that are written to, by device and inode.
+    usages: Mutex<HashMap<(u64, u64), Arc<Usage>>>,
 }
 
 impl Grantor {
     /// For the workers of these settings.
     pub fn new(settings: &Settings, reach: Reach) -> Self {
-        Self { reach, project: settings.project() }
+        let own = [Some(&settings.plugins), Some(&settings.manifests), Some(&settings.cache), settings.state.as_ref()];
+        Self {
+            reach,
+            project: settings.project(),
+            state: settings.state.clone(),
+            own: own.into_iter().flatten().cloned().collect(),
+            places: Mutex::new(Places::new(settings.keyvalue.clone())),
+            usages: Mutex::default(),
+        }
     }
 
-    /// What this manifest grants.
+    /// Closes what is open, when all workers are gone.
+    pub fn close(self) {
+        self.places.into_inner().unwrap_or_else(PoisonError::into_inner).close();
+    }
+
+    /// What this manifest grants, to a command or to a handler.
     ///
-    /// Errors: something that it names is not there, or not as it should be.
-    pub fn grant(&self, manifest: &Manifest) -> Result<Grants, LoadError> {
+    /// Errors: something that it names is not there, or not as it should be, or is not for a plugin of this kind.
+    pub fn grant(&self, manifest: &Manifest, command: bool) -> Result<Grants, LoadError> {
+        let grant = &manifest.grant;
+        for (key, given) in [("env", !grant.env.is_empty()), ("args", !grant.args.is_empty())] {
+            if given && !command {
+                return Err(LoadError::Grant(format!(
+                    "`[grant] {key}` is for WASI commands, and the plugin is a handler; hint: use `config`"
+                )));
+            }
+        }
         let mut secrets = BTreeMap::new();
         for (name, source) in &manifest.grant.secrets {
             if self.reach != Reach::Nothing {
@@ -50,8 +81,81 @@ impl Grantor {
             }
         }
         let redactor = Arc::new(Redactor::new(secrets.values())?);
-        let config = Config { values: manifest.grant.config.clone().unwrap_or_default(), secrets };
-        Ok(Grants { config, redactor })
+        let exposed = secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned()));
+        let env = if command { grant.env.clone().into_iter().chain(exposed).collect() } else { Vec::new() };
+        let args = match grant.args.as_slice() {
+            [] => Vec::new(),
+            args => iter::once(&manifest.name).chain(args).cloned().collect(),
+        };
+        let keyvalue = grant.keyvalue.as_ref().map(|granted| self.keyvalue(&manifest.name, granted)).transpose()?;
+        let files = self.files(&manifest.name, &grant.files)?;
+        let config = Config { values: grant.config.clone().unwrap_or_default(), secrets };
+        Ok(Grants { config, keyvalue, files, env, args, redactor })
+    }
+
+    fn keyvalue(&self, worker: &str, grant: &KeyValueGrant) -> Result<KeyValue, LoadError> {
+        let namespace = match grant.shared {
+            true => format!("shared/{}", grant.store),
+            false => format!("worker/{worker}/{}", grant.store),
+        };
+        let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
+        let store = match (&self.state, self.reach) {
+            (_, Reach::Scratch | Reach::Nothing) => places.memory(&namespace),
+            _ if grant.memory => places.memory(&namespace),
+            (Some(folder), Reach::Real) => places.disk(folder, &namespace).map_err(LoadError::Grant)?,
+            (None, Reach::Real) => {
+                return Err(LoadError::Grant(
+                    "there is no folder for the key-value store; hint: name one with `--state`, or keep the values in \
+                     memory: `memory = true`"
+                        .into(),
+                ));
+            }
+        };
+        Ok(KeyValue { name: grant.store.clone(), store })
+    }
+
+    fn files(&self, worker: &str, grants: &[FilesGrant]) -> Result<Vec<Folder>, LoadError> {
+        match self.reach {
+            Reach::Nothing => return Ok(Vec::new()),
+            Reach::Scratch => {
+                if !grants.is_empty() {
+                    tracing::info!(worker, "no folder is granted; hint: --effects grants those of the manifest");
+                }
+                return Ok(Vec::new());
+            }
+            Reach::Real => {}
+        }
+        let open = |grant: &FilesGrant| {
+            let path = self.project.join(&grant.host);
+            self.folder(&path, grant)
+                .map_err(|problem| LoadError::Grant(format!("the folder `{}` {problem}", path.display())))
+        };
+        grants.iter().map(open).collect()
+    }
+
+    fn folder(&self, path: &Path, grant: &FilesGrant) -> Result<Folder, String> {
+        let cannot = |what: &str| move |error: io::Error| format!("cannot be {what}: {error}");
+        if !grant.write {
+            return Ok(Folder::new(&grant.guest, Folder::open(path).map_err(cannot("opened"))?, None));
+        }
+        fs::create_dir_all(path).map_err(cannot("made"))?;
+        let real = path.canonicalize().map_err(cannot("opened"))?;
+        for own in self.own.iter().filter_map(|own| own.canonicalize().ok()) {
+            if own.starts_with(&real) || real.starts_with(&own) {
+                return Err(format!("cannot be written to: `{}` is the host's own", own.display()));
+            }
+        }
+        let folder = Folder::open(&real).map_err(cannot("opened"))?;
+        let id = folder.metadata().map(|metadata| (metadata.dev(), metadata.ino())).map_err(cannot("opened"))?;
+        let mut usages = self.usages.lock().unwrap_or_else(PoisonError::into_inner);
+        let usage = match usages.get(&id) {
+            Some(usage) => Arc::clone(usage),
+            None => {
+                let usage = folder.try_clone().and_then(Usage::new).map_err(cannot("read"))?;
+                Arc::clone(usages.entry(id).or_insert(Arc::new(usage)))
+            }
+        };
+        Ok(Folder::new(&grant.guest, folder, Some((usage, grant.max))))
     }
 
     fn secret(&self, name: &str, source: &SecretSource) -> Result<Secret, LoadError> {
@@ -92,8 +196,6 @@ fn read_secret(path: &Path) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-
     use super::*;
 
     #[test]

@@ -93,17 +93,19 @@ async fn load_plugins(
     manifests: &[Manifest],
 ) -> BTreeMap<String, Result<Arc<Plugin>, String>> {
     let at_once = Arc::new(Semaphore::new(settings.host.compile_threads.max(1)));
-    let by_digest: Arc<tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>> = Arc::default();
+    let by_digest: Arc<tokio::sync::Mutex<HashMap<(Digest, bool), Arc<Plugin>>>> = Arc::default();
     let mut tasks = JoinSet::new();
-    let mut names: Vec<String> = manifests.iter().map(|manifest| manifest.plugin.clone()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
+    // By name, whether one of its workers has folders.
+    let mut names: BTreeMap<String, bool> = BTreeMap::new();
+    for manifest in manifests {
+        *names.entry(manifest.plugin.clone()).or_default() |= !manifest.grant.files.is_empty();
+    }
+    for (name, files) in names {
         let path = plugin_path(settings, &name);
         let (sandbox, at_once, by_digest) = (Arc::clone(sandbox), Arc::clone(&at_once), Arc::clone(&by_digest));
         tasks.spawn(async move {
             let _permit = at_once.acquire_owned().await;
-            let loaded = load_plugin(&sandbox, &path, &by_digest).await;
+            let loaded = load_plugin(&sandbox, &path, files, &by_digest).await;
             (name, loaded.map_err(|error| error.of(&path)))
         });
     }
@@ -117,21 +119,22 @@ async fn load_plugins(
 async fn load_plugin(
     sandbox: &Arc<Sandbox>,
     path: &Path,
-    by_digest: &tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>,
+    files: bool,
+    by_digest: &tokio::sync::Mutex<HashMap<(Digest, bool), Arc<Plugin>>>,
 ) -> Result<Arc<Plugin>, LoadError> {
     let interrupted = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
     let from = path.to_owned();
     let source = tokio::task::spawn_blocking(move || Source::read(&from)).await.map_err(interrupted)??;
-    if let Some(plugin) = by_digest.lock().await.get(&source.digest) {
+    if let Some(plugin) = by_digest.lock().await.get(&(source.digest, files)) {
         return Ok(Arc::clone(plugin));
     }
     let sandbox = Arc::clone(sandbox);
-    let plugin = tokio::task::spawn_blocking(move || sandbox.load(&source)).await.map_err(interrupted)??;
+    let plugin = tokio::task::spawn_blocking(move || sandbox.load(&source, files)).await.map_err(interrupted)??;
     tracing::info!(
         plugin = %path.display(), digest = %plugin.digest,
         "{}", if plugin.cached { "loaded from the cache" } else { "compiled" }
     );
-    by_digest.lock().await.insert(plugin.digest, Arc::clone(&plugin));
+    by_digest.lock().await.insert((plugin.digest, files), Arc::clone(&plugin));
     Ok(plugin)
 }
 
@@ -152,10 +155,11 @@ pub fn version(
         output: settings.host.max_output,
         publications: settings.host.max_publications,
     };
+    let grants = grantor.grant(manifest, plugin.is_command())?;
     Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        scope: Arc::new(Scope { limits, grants: grantor.grant(manifest)?, log }),
+        scope: Arc::new(Scope { limits, grants, log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,

@@ -132,6 +132,9 @@ pub async fn run(
         }
     }
     services.shutdown().await;
+    // What the versions of the workers have open is closed before that.
+    drop((host, shared, workers));
+    grantor.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -13,11 +13,14 @@ use std::{
     time::Duration,
 };
 
-use crate::manifest::{
-    Ceilings,
-    read::{document, text_of},
-    report::{Problem, Style, render},
-    values,
+use crate::{
+    keyvalue,
+    manifest::{
+        Ceilings,
+        read::{document, text_of},
+        report::{Problem, Style, render},
+        values,
+    },
 };
 
 pub use broker_url::BrokerUrl;
@@ -48,6 +51,8 @@ pub struct Settings {
     pub strict: bool,
     /// Bounds that hold for the host as a whole.
     pub host: HostLimits,
+    /// Bounds of the key-value stores.
+    pub keyvalue: keyvalue::Limits,
 }
 
 /// `[amqp]`.

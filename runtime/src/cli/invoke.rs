@@ -81,7 +81,9 @@ impl Invoke {
         };
         let plugin_error = |error: LoadError| Failed::Error(anyhow::anyhow!(error.of(&self.file)));
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
-        let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
+        let plugin = Source::read(&self.file)
+            .and_then(|source| sandbox.load(&source, !manifest.grant.files.is_empty()))
+            .map_err(plugin_error)?;
         let log = LogSink::new(manifest.name.as_str().into());
         let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch });
         let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;

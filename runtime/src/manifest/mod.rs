@@ -246,8 +246,40 @@ pub struct Grant {
     pub publish: Vec<PublishGrant>,
     /// What it reads by name. Default none, in which case it may not even ask, unless there are secrets.
     pub config: Option<BTreeMap<String, String>>,
-    /// The same, and shown nowhere.
+    /// The same, and shown nowhere. Variables of a command as well.
     pub secrets: BTreeMap<String, SecretSource>,
+    /// What it keeps from one delivery to the next. Default nothing.
+    pub keyvalue: Option<KeyValueGrant>,
+    /// The folders that it sees. Default none.
+    pub files: Vec<FilesGrant>,
+    /// The variables of a command. Default none.
+    pub env: BTreeMap<String, String>,
+    /// The arguments of a command, after its name. Default none.
+    pub args: Vec<String>,
+}
+
+/// `[grant] keyvalue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValueGrant {
+    /// The store's name.
+    pub store: String,
+    /// Whether all workers that share this name share its values. Default false: each has its own.
+    pub shared: bool,
+    /// Whether it is kept in memory, and is empty after a restart. Default false: it is kept on disk.
+    pub memory: bool,
+}
+
+/// An entry of `[grant] files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesGrant {
+    /// The folder; a relative path begins where the folder of manifests lies.
+    pub host: PathBuf,
+    /// Where the handler sees it: a path from the root.
+    pub guest: String,
+    /// Whether the handler may change it. Default false.
+    pub write: bool,
+    /// Bytes that its writing may bring the folder to, 4 KiB to 1 TiB. Default 100 MiB.
+    pub max: u64,
 }
 
 /// Where a secret is: a manifest never holds it.
@@ -275,6 +307,9 @@ impl Grant {
         let mut keys = Vec::new();
         if self.config.is_some() || !self.secrets.is_empty() {
             keys.push("config");
+        }
+        if self.keyvalue.is_some() {
+            keys.push("keyvalue");
         }
         keys
     }

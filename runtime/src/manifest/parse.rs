@@ -31,11 +31,7 @@ const PLANNED: &[Planned] = &[
     planned("", "instance"),
     planned("", "reload"),
     planned("consume", "dedupe"),
-    planned("grant", "args"),
-    planned("grant", "env"),
-    planned("grant", "files"),
     planned("grant", "http"),
-    planned("grant", "keyvalue"),
     planned("limits", "handles"),
     planned("limits", "headers"),
     planned("limits", "host-calls"),
@@ -269,7 +265,20 @@ fn grant(section: &mut Section<'_>) -> Grant {
         let problem = Problem::new(format!("{} stands in `config` and in `secrets`", quoted(name)));
         section.report("secrets", problem.hint("a handler reads both by name: rename one of them"));
     }
-    Grant { publish: section.list("publish", PublishGrant::parse, publish_grant), config, secrets }
+    let env = BTreeMap::from_iter(grant::env(section));
+    if let Some(name) = secrets.keys().find(|name| env.contains_key(*name)) {
+        let problem = Problem::new(format!("{} stands in `env` and in `secrets`", quoted(name)));
+        section.report("secrets", problem.hint("a command finds both in its environment: rename one of them"));
+    }
+    Grant {
+        publish: section.list("publish", PublishGrant::parse, publish_grant),
+        config,
+        secrets,
+        keyvalue: grant::keyvalue(section),
+        files: grant::files(section),
+        env,
+        args: grant::args(section),
+    }
 }
 
 /// The longer form of an entry: `{ to = "EXCHANGE/PATTERN", unroutable = "drop" }`.

@@ -5,7 +5,7 @@
 //! version stands in the export's name.
 
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -50,6 +50,14 @@ pub(super) fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
         encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
     }
     encoder.encode()
+}
+
+/// The component that this command makes.
+///
+/// Errors: it imports more than WASI 0.1.
+pub(super) fn adapt_command(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let encoder = ComponentEncoder::default().validate(true).module(module)?;
+    encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?.encode()
 }
 
 /// Whether the module says what types it has, and whether it asks for WASI 0.1.

@@ -12,7 +12,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{cache::Cache, config, contract, host::Host};
+use super::{cache::Cache, config, contract, files, host::Host, keyvalue};
 use crate::app::settings::HostLimits;
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
@@ -92,6 +92,11 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
     config::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    // In the place of what was linked above.
+    linker.allow_shadowing(true);
+    files::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
     let mut core_linker = wasmtime::Linker::new(&engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
     Ok((engine, linker, core_linker))

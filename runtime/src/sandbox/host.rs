@@ -5,7 +5,13 @@ use std::{sync::Arc, time::Instant};
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
-use super::{command::Stdio, log::GuestLog, scope::Scope};
+use super::{
+    command::Stdio,
+    files::{Files, Opened},
+    keyvalue::Buckets,
+    log::GuestLog,
+    scope::Scope,
+};
 
 /// The state of one store.
 pub(super) struct Host {
@@ -16,11 +22,13 @@ pub(super) struct Host {
     pub(super) memory: MemoryLimit,
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
+    pub(super) buckets: Buckets,
 }
 
 struct Wasi {
     view: View,
     log: GuestLog,
+    opened: Opened,
 }
 
 /// What a component's imports work on, or a core module's.
@@ -33,7 +41,7 @@ impl Host {
     /// For a handler, or for a command that reads and writes.
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
         let memory = MemoryLimit::new(scope.limits.memory);
-        Self { wasi: None, stdio, memory, scope, deadline: Instant::now() }
+        Self { wasi: None, stdio, memory, scope, deadline: Instant::now(), buckets: Buckets::default() }
     }
 
     /// A call begins. Returns when its time is over.
@@ -52,6 +60,16 @@ impl Host {
         &mut wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), make)).view
     }
 
+    /// The folders that the manifest grants, and what the call has opened in them.
+    pub(super) fn files(&mut self) -> Files<'_> {
+        let Self { wasi, stdio, scope, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), View::component));
+        match &mut wasi.view {
+            View::Component(_, table) => Files::new(&mut wasi.opened, table, &scope.grants.files),
+            View::Core(_) => unreachable!("a core module's store has no component in it"),
+        }
+    }
+
     /// WASI 0.1, for a command that is a core module.
     pub(super) fn preview1(&mut self) -> &mut WasiP1Ctx {
         match self.view(|builder| View::Core(builder.build_p1())) {
@@ -61,24 +79,32 @@ impl Host {
     }
 }
 
+impl View {
+    fn component(builder: &mut WasiCtxBuilder) -> Self {
+        Self::Component(builder.build(), ResourceTable::new())
+    }
+}
+
 impl Wasi {
-    /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
-    /// command's one is the outcome.
+    /// An empty WASI: no sockets and, but for what the manifest grants a command, no environment and no arguments. Folders
+    /// are not its affair. A handler's outputs are both the log, of a command's one is the outcome.
     fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
         let log = GuestLog::new(Arc::clone(&scope.log), Arc::clone(&scope.grants.redactor));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
         match stdio {
-            Some(stdio) => builder.stdin(stdio.stdin).stdout(stdio.stdout),
+            Some(stdio) => {
+                builder.envs(&scope.grants.env).args(&scope.grants.args).stdin(stdio.stdin).stdout(stdio.stdout)
+            }
             None => builder.stdout(log.stream("stdout")),
         };
-        Box::new(Self { view: make(&mut builder), log })
+        Box::new(Self { view: make(&mut builder), log, opened: Opened::default() })
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        match self.view(|builder| View::Component(builder.build(), ResourceTable::new())) {
+        match self.view(View::component) {
             View::Component(ctx, table) => WasiCtxView { ctx, table },
             View::Core(preview1) => preview1.ctx(),
         }

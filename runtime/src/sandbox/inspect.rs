@@ -25,11 +25,14 @@ const CONTRACT_IMPORTS: &[&str] =
 const GRANTABLE: &[(&str, &str, &str)] = &[
     ("wasi:http/", "http", "not supported yet"),
     ("wasi:config/", "config", "hint: add `config = { NAME = \"VALUE\" }` to `[grant]`"),
-    ("wasi:keyvalue/", "keyvalue", "not supported yet"),
+    ("wasi:keyvalue/", "keyvalue", "hint: add `keyvalue = \"NAME\"` to `[grant]`"),
 ];
 
 /// Of these packages there are drafts alone, which do not fit each other: the interfaces that this host has.
-const DRAFTS: &[(&str, &[&str])] = &[("wasi:config/", &["wasi:config/store@0.2.0-rc.1"])];
+const DRAFTS: &[(&str, &[&str])] = &[
+    ("wasi:config/", &["wasi:config/store@0.2.0-rc.1"]),
+    ("wasi:keyvalue/", &["wasi:keyvalue/store@0.2.0-draft", "wasi:keyvalue/atomics@0.2.0-draft"]),
+];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -157,13 +160,7 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         // Refused for what they are, whatever they import.
         FileKind::OtherVersion { .. } | FileKind::CoreModule | FileKind::NotWasm { .. } => vec![""],
     };
-    let is_known = |import: &&String| {
-        let draft = DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)).map(|(_, has)| *has);
-        // A core module names an interface with a function of it.
-        let interface = import.split_once('#').map_or(import.as_str(), |(interface, _)| interface);
-        known.iter().any(|prefix| import.starts_with(prefix)) && draft.is_none_or(|has| has.contains(&interface))
-    };
-    let unknown = found.imports.iter().filter(|import| !is_known(import));
+    let unknown = found.imports.iter().filter(|import| !is_known(import, &known));
     let unknown = unknown.cloned().collect();
     Inspection {
         kind,
@@ -175,6 +172,14 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         unknown,
         producers: found.producers,
     }
+}
+
+/// Whether an import begins with one of these and, where there are drafts, is of the right one.
+fn is_known(import: &str, known: &[&str]) -> bool {
+    let draft = DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)).map(|(_, has)| *has);
+    // A core module names an interface with a function of it.
+    let interface = import.split_once('#').map_or(import, |(interface, _)| interface);
+    known.iter().any(|prefix| import.starts_with(prefix)) && draft.is_none_or(|has| has.contains(&interface))
 }
 
 /// What is said of a file that does not begin as wasm does.
@@ -301,6 +306,31 @@ mod tests {
     fn check(bytes: &[u8], expected: &str) {
         let refusal = inspect(bytes).kind.to_string();
         assert!(refusal.starts_with(expected), "{refusal}");
+    }
+
+    #[test]
+    fn another_draft_is_named_with_the_one_to_use() {
+        let check = |import: &str, expected: Option<&str>| {
+            let mut found = inspect(b"\0asm\x0d\0\x01\0");
+            found.unknown = Some(import.to_owned()).into_iter().filter(|import| !is_known(import, &[import])).collect();
+            assert_eq!(found.check_known().err().as_deref(), expected, "{import}");
+        };
+        check("wasi:config/store@0.2.0-rc.1", None);
+        check("wasi:config/store@0.2.0-rc.1#get", None);
+        check(
+            "wasi:config/runtime@0.2.0-draft",
+            Some(
+                "imports `wasi:config/runtime@0.2.0-draft`; hint: of these drafts this host has \
+                 `wasi:config/store@0.2.0-rc.1`",
+            ),
+        );
+        check(
+            "wasi:keyvalue/batch@0.2.0-draft#get-many",
+            Some(
+                "imports `wasi:keyvalue/batch@0.2.0-draft#get-many`; hint: of these drafts this host has \
+                 `wasi:keyvalue/store@0.2.0-draft`, `wasi:keyvalue/atomics@0.2.0-draft`",
+            ),
+        );
     }
 
     #[test]

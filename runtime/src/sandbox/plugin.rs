@@ -15,6 +15,8 @@ use super::{
 
 /// The largest file that is taken for a plugin, in bytes.
 const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// Goes into the digest of a core module that is compiled as a component.
+const AS_COMPONENT: &[u8] = b"as a component";
 
 /// A compiled plugin, shared by all workers that use it.
 pub struct Plugin {
@@ -30,6 +32,11 @@ impl Plugin {
     /// Whether these keys of a manifest's `[grant]` are all that it asks for.
     pub fn check_granted(&self, granted: &[&str]) -> Result<(), LoadError> {
         self.inspection.check_granted(granted).map_err(LoadError::Import)
+    }
+
+    /// Whether it is a WASI command.
+    pub fn is_command(&self) -> bool {
+        matches!(self.entry, Entry::Command(_))
     }
 }
 
@@ -114,26 +121,31 @@ impl Source {
 impl Sandbox {
     /// Compiles a plugin, or takes its compiled form from the cache. Keeps a core busy for as long as the compiler
     /// takes: call it off the executor.
-    pub fn load(&self, source: &Source) -> Result<Arc<Plugin>, LoadError> {
+    ///
+    /// With `files` it can be given folders: a command that is a core module then goes through a component, which takes
+    /// some time of every delivery.
+    pub fn load(&self, source: &Source, files: bool) -> Result<Arc<Plugin>, LoadError> {
         let inspection = inspect::inspect(&source.bytes);
         inspection.check_known().map_err(LoadError::Import)?;
         let (entry, cached) = match &inspection.kind {
-            FileKind::Handler => self.handler(source, || Ok(Cow::Borrowed(&source.bytes)))?,
-            FileKind::CoreHandler { export } => self.handler(source, || {
+            FileKind::Handler => self.handler(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?,
+            FileKind::CoreHandler { export } => self.handler(source.digest, || {
                 let adapted = adapt::adapt(&source.bytes).map(Cow::Owned);
                 adapted.map_err(|error| {
                     LoadError::NotAHandler(format!("is a core module whose `{export}` does not fit: {error:#}"))
                 })
             })?,
-            FileKind::Command => {
-                let (component, cached) = self.compiled::<Component>(source, || Ok(Cow::Borrowed(&source.bytes)))?;
-                let pre = self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
-                    LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
-                })?;
-                (Entry::Command(CommandEntry::Component(pre)), cached)
+            FileKind::Command => self.command(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?,
+            FileKind::CoreCommand if files => {
+                // What is kept in the cache under the file's own digest is the module.
+                let digest = Digest::of(&[source.digest.as_ref(), AS_COMPONENT].concat());
+                self.command(digest, || {
+                    let adapted = adapt::adapt_command(&source.bytes).map(Cow::Owned);
+                    adapted.map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {error:#}")))
+                })?
             }
             FileKind::CoreCommand => {
-                let (module, cached) = self.compiled::<Module>(source, || Ok(Cow::Borrowed(&source.bytes)))?;
+                let (module, cached) = self.compiled::<Module>(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?;
                 let pre = self
                     .core_linker
                     .instantiate_pre(&module)
@@ -145,32 +157,45 @@ impl Sandbox {
         Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
     }
 
-    fn handler<'a>(
+    fn command<'a>(
         &self,
-        source: &Source,
+        digest: Digest,
         bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
     ) -> Result<(Entry, bool), LoadError> {
-        let (component, cached) = self.compiled::<Component>(source, bytes)?;
+        let (component, cached) = self.compiled::<Component>(digest, bytes)?;
+        let pre =
+            self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
+                LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
+            })?;
+        Ok((Entry::Command(CommandEntry::Component(pre)), cached))
+    }
+
+    fn handler<'a>(
+        &self,
+        digest: Digest,
+        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
+    ) -> Result<(Entry, bool), LoadError> {
+        let (component, cached) = self.compiled::<Component>(digest, bytes)?;
         let pre = self.linker.instantiate_pre(&component).and_then(WorkerPre::new).map_err(|error| {
             LoadError::NotAHandler(format!("does not fit the contract `{}`: {}", inspect::CONTRACT, describe(&error)))
         })?;
         Ok((Entry::Handler(pre), cached))
     }
 
-    /// The compiled form of `bytes`, which stand for `source`, and whether it came from the cache.
+    /// The compiled form of `bytes`, which this digest stands for, and whether it came from the cache.
     fn compiled<'a, C: Compiled>(
         &self,
-        source: &Source,
+        digest: Digest,
         bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
     ) -> Result<(C, bool), LoadError> {
-        let cached = || self.cache.as_ref().and_then(|cache| cache.load::<C>(&self.engine, source.digest));
+        let cached = || self.cache.as_ref().and_then(|cache| cache.load::<C>(&self.engine, digest));
         if let Some(compiled) = cached() {
             return Ok((compiled, true));
         }
         let compile = |bytes: &[u8]| -> wasmtime::Result<C> {
             let Some(cache) = &self.cache else { return C::compile(&self.engine, bytes) };
             let compiled = C::precompile(&self.engine, bytes)?;
-            cache.store(source.digest, &compiled);
+            cache.store(digest, &compiled);
             // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
             if let Some(compiled) = cached() {
                 return Ok(compiled);

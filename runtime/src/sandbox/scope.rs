@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Config, LogSink, Redactor};
+use super::{Config, Folder, KeyValue, LogSink, Redactor};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -32,6 +32,14 @@ pub struct CallLimits {
 pub struct Grants {
     /// What it reads by name.
     pub config: Config,
+    /// What it keeps from one delivery to the next.
+    pub keyvalue: Option<KeyValue>,
+    /// The folders that it sees.
+    pub files: Vec<Folder>,
+    /// The variables of a command, its secrets among them.
+    pub env: Vec<(String, String)>,
+    /// The arguments of a command; its name is the first.
+    pub args: Vec<String>,
     /// Takes its secrets out of what a person reads.
     pub redactor: Arc<Redactor>,
 }

@@ -30,14 +30,16 @@ impl Secret {
     pub fn new(value: &str) -> Result<Self, String> {
         match value.len() {
             0 => Err("is empty".into()),
-            1..SECRET_BYTES_MIN => Err(format!("has fewer than {SECRET_BYTES_MIN} bytes, too few to be kept out of logs")),
+            1..SECRET_BYTES_MIN => {
+                Err(format!("has fewer than {SECRET_BYTES_MIN} bytes, too few to be kept out of logs"))
+            }
             SECRET_BYTES_MIN..=SECRET_BYTES_MAX => Ok(Self(value.into())),
             _ => Err(format!("has more than {SECRET_BYTES_MAX} bytes")),
         }
     }
 
     /// The value, for the handler alone.
-    pub(super) fn expose(&self) -> &str {
+    pub fn expose(&self) -> &str {
         &self.0
     }
 }

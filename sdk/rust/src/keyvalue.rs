@@ -226,6 +226,9 @@ mod tests {
         assert_eq!(open("counts").unwrap().get("b"), Ok(Some(b"text".to_vec())));
         assert!(counts.increment("b", 1).unwrap_err().to_string().contains("`b` is not a whole number"));
         counts.delete("b").unwrap();
-        assert_eq!((counts.exists("b"), counts.get("b"), counts.keys()), (Ok(false), Ok(None), Ok(vec!["a".to_owned()])));
+        assert_eq!(
+            (counts.exists("b"), counts.get("b"), counts.keys()),
+            (Ok(false), Ok(None), Ok(vec!["a".to_owned()]))
+        );
     }
 }

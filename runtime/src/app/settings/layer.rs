@@ -7,6 +7,7 @@ use std::{
 };
 
 use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, LogFormat, Settings};
+use crate::keyvalue;
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -41,6 +42,10 @@ pub(super) struct Layer {
     pub max_publications: Option<usize>,
     pub max_output: Option<usize>,
     pub compile_threads: Option<usize>,
+    pub keyvalue_value: Option<usize>,
+    pub keyvalue_store: Option<usize>,
+    pub keyvalue_memory: Option<usize>,
+    pub keyvalue_disk: Option<usize>,
 }
 
 impl Layer {
@@ -78,6 +83,12 @@ impl Layer {
             layer.max_output = limits.size("output", KIB..=4 * GIB);
             layer.compile_threads = limits.integer("compile-threads", 1..=64);
         });
+        section.section("keyvalue", |limits| {
+            layer.keyvalue_value = limits.size("value", 1..=GIB);
+            layer.keyvalue_store = limits.size("store", KIB..=1024 * GIB);
+            layer.keyvalue_memory = limits.size("memory", KIB..=1024 * GIB);
+            layer.keyvalue_disk = limits.size("disk", KIB..=1024 * GIB);
+        });
         layer
     }
 
@@ -103,6 +114,10 @@ impl Layer {
             max_publications: self.max_publications.or(below.max_publications),
             max_output: self.max_output.or(below.max_output),
             compile_threads: self.compile_threads.or(below.compile_threads),
+            keyvalue_value: self.keyvalue_value.or(below.keyvalue_value),
+            keyvalue_store: self.keyvalue_store.or(below.keyvalue_store),
+            keyvalue_memory: self.keyvalue_memory.or(below.keyvalue_memory),
+            keyvalue_disk: self.keyvalue_disk.or(below.keyvalue_disk),
         }
     }
 
@@ -132,6 +147,12 @@ impl Layer {
                 max_publications: self.max_publications.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
                 compile_threads: self.compile_threads.unwrap_or(2),
+            },
+            keyvalue: keyvalue::Limits {
+                value: self.keyvalue_value.unwrap_or(MIB),
+                store: self.keyvalue_store.unwrap_or(64 * MIB),
+                memory: self.keyvalue_memory.unwrap_or(256 * MIB),
+                disk: self.keyvalue_disk.unwrap_or(GIB),
             },
         })
     }

@@ -226,11 +226,7 @@ impl<'t> Section<'t> {
 
     /// A table of strings, whose keys are names that the user chose: each with its name goes through `check`. None where
     /// the key is absent or no table.
-    pub fn texts<T>(
-        &mut self,
-        key: &'static str,
-        check: impl Fn(&str, &str) -> Result<T, Problem>,
-    ) -> Option<Vec<T>> {
+    pub fn texts<T>(&mut self, key: &'static str, check: impl Fn(&str, &str) -> Result<T, Problem>) -> Option<Vec<T>> {
         self.text_entries(key, Self::report_at, check)
     }
 
