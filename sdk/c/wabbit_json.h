@@ -92,7 +92,7 @@ void wabbit_json_key_str(wabbit_json_writer *writer, wabbit_str name);
 /* Bytes that are not UTF-8 become U+FFFD. */
 void wabbit_json_put_string(wabbit_json_writer *writer, wabbit_str value);
 void wabbit_json_put_integer(wabbit_json_writer *writer, int64_t value);
-/* In the fewest digits that read as the same number, `null` where it is not finite. */
+/* `null` where it is not finite. */
 void wabbit_json_put_double(wabbit_json_writer *writer, double value);
 void wabbit_json_put_bool(wabbit_json_writer *writer, bool value);
 void wabbit_json_put_null(wabbit_json_writer *writer);
@@ -105,8 +105,14 @@ wabbit_str wabbit_json_done(const wabbit_json_writer *writer);
 wabbit_publication *wabbit_publish_json(wabbit_call *call, const char *exchange, const char *routing_key,
                                         const wabbit_json_writer *writer);
 
-/* How many bytes a string takes without its quotes and escapes. They are written to `out` unless it is NULL. */
+/* ---- for other memory than a call's: what these return is the length; they write to `out` unless it is NULL ---- */
+
+/* A string without its quotes and escapes. */
 size_t wabbit_json_unescape(wabbit_json string, char *out);
+/* A text with quotes and escapes. Bytes that are not UTF-8 become U+FFFD. */
+size_t wabbit_json_escape(wabbit_str text, char *out);
+/* A number in the fewest digits that read as the same, `null` where it is not finite. At most 31 bytes and a zero. */
+size_t wabbit_json_format_double(double value, char out[32]);
 
 #ifdef __cplusplus
 }

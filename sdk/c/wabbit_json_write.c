@@ -59,7 +59,8 @@ void wabbit_json_key_str(wabbit_json_writer *writer, wabbit_str name) {
   writer->comma = false;
 }
 
-static void put_escaped(wabbit_json_writer *out, unsigned char c) {
+/* One character that cannot stand for itself. */
+static size_t escape_one(unsigned char c, char *out) {
   static const char hex[] = "0123456789abcdef", letters[] = "btn\0fr";
   char escape[6] = {'\\', (char)c, '0', '0', hex[c >> 4], hex[c & 15]};
   size_t len = 2;
@@ -68,29 +69,52 @@ static void put_escaped(wabbit_json_writer *out, unsigned char c) {
     escape[1] = has_letter ? letters[c - '\b'] : 'u';
     if (!has_letter) len = 6;
   }
-  add(out, escape, len);
+  if (out) memcpy(out, escape, len);
+  return len;
+}
+
+static size_t copy(const char *text, size_t len, char *out) {
+  if (out && len) memcpy(out, text, len);
+  return len;
+}
+
+size_t wabbit_json_escape(wabbit_str text, char *out) {
+#define TO (out ? out + len : NULL)
+  size_t len = 0;
+  len += copy("\"", 1, TO);
+  while (text.len) {
+    size_t valid = wabbit_utf8_prefix(text), start = 0;
+    for (size_t i = 0; i < valid; i++) {
+      unsigned char c = (unsigned char)text.ptr[i];
+      if (c >= 0x20 && c != '"' && c != '\\') continue;
+      len += copy(text.ptr + start, i - start, TO);
+      len += escape_one(c, TO);
+      start = i + 1;
+    }
+    len += copy(text.ptr + start, valid - start, TO);
+    if (valid < text.len) len += copy("\xef\xbf\xbd", 3, TO), valid++;
+    text.ptr += valid;
+    text.len -= valid;
+  }
+  len += copy("\"", 1, TO);
+  return len;
+#undef TO
+}
+
+size_t wabbit_json_format_double(double value, char out[32]) {
+  if (!isfinite(value)) return copy("null", 5, out) - 1;
+  int len = 0;
+  for (int precision = 15; precision <= 17; precision++) {
+    len = snprintf(out, 32, "%.*g", precision, value);
+    if (strtod(out, NULL) == value) break;
+  }
+  return (size_t)len;
 }
 
 void wabbit_json_put_string(wabbit_json_writer *writer, wabbit_str value) {
   before_value(writer);
-  /* At least that much is needed, and asked for at once. */
-  reserve(writer, value.len + 2);
-  add(writer, "\"", 1);
-  while (value.len) {
-    size_t valid = wabbit_utf8_prefix(value), start = 0;
-    for (size_t i = 0; i < valid; i++) {
-      unsigned char c = (unsigned char)value.ptr[i];
-      if (c >= 0x20 && c != '"' && c != '\\') continue;
-      add(writer, value.ptr + start, i - start);
-      put_escaped(writer, c);
-      start = i + 1;
-    }
-    add(writer, value.ptr + start, valid - start);
-    if (valid < value.len) add(writer, "\xef\xbf\xbd", 3), valid++;
-    value.ptr += valid;
-    value.len -= valid;
-  }
-  add(writer, "\"", 1);
+  reserve(writer, wabbit_json_escape(value, NULL));
+  writer->len += wabbit_json_escape(value, writer->ptr + writer->len);
 }
 
 void wabbit_json_put_integer(wabbit_json_writer *writer, int64_t value) {
@@ -101,17 +125,8 @@ void wabbit_json_put_integer(wabbit_json_writer *writer, int64_t value) {
 
 void wabbit_json_put_double(wabbit_json_writer *writer, double value) {
   char digits[32];
-  int len = 0;
-  if (!isfinite(value)) {
-    wabbit_json_put_null(writer);
-    return;
-  }
-  for (int precision = 15; precision <= 17; precision++) {
-    len = snprintf(digits, sizeof digits, "%.*g", precision, value);
-    if (strtod(digits, NULL) == value) break;
-  }
   before_value(writer);
-  add(writer, digits, (size_t)len);
+  add(writer, digits, wabbit_json_format_double(value, digits));
 }
 
 void wabbit_json_put_bool(wabbit_json_writer *writer, bool value) {
