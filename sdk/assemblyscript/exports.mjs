@@ -1,8 +1,9 @@
-// A transform of the AssemblyScript compiler: exports the functions of assembly/exports.ts under the names of the
+// A transform of the AssemblyScript compiler: exports the functions of library/exports.ts under the names of the
 // contract, which are no identifiers, and nothing else but the memory and what starts the module.
 
 const NAMES = {
   realloc: "cabi_realloc",
+  reallocAdapter: "cabi_realloc_adapter",
   handle: "wabbit:worker/handler@0.1.0#handle",
   postReturn: "cabi_post_wabbit:worker/handler@0.1.0#handle",
 };
@@ -17,7 +18,7 @@ export default class {
     }
     for (const { name, value } of exports) {
       // By the file as well: a handler may have functions of these names.
-      if (NAMES[name] && value.endsWith(`assemblyscript/assembly/exports/${name}`)) {
+      if (NAMES[name] && value.endsWith(`/library/exports/${name}`)) {
         module.addFunctionExport(value, NAMES[name]);
       }
     }

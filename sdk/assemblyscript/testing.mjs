@@ -2,14 +2,19 @@
 // model's canonical ABI that sdk/wit/worker.wit needs. Deliveries and outcomes are in the contract's JSON form, of which
 // every field may be left out.
 //
-//   const handler = load("handler.wasm");
+//   const handler = load(build(import.meta.url)); // the handler beside the test
 //   handler.handle({ text: "Ada" }); // { settlement: "ack", publications: [...] }
 //
 // A failure is thrown as an `Error` with its text, a trap as a `WebAssembly.RuntimeError`. What the handler wrote is in
 // `handler.log`.
 
-import { readFileSync } from "node:fs";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 
+const WASI = "wasi_snapshot_preview1";
 const HANDLE = "wabbit:worker/handler@0.1.0#handle";
 
 // What each type takes in memory: [bytes, alignment]. Read and write go with them below.
@@ -68,26 +73,45 @@ const PUBLICATION = record({ exchange: TEXT, routing_key: TEXT, body: TEXT, prop
 /** The parts of records, for tests of other implementations of the layout. */
 export const layout = { DELIVERY, PROPERTIES, HEADER, PUBLICATION };
 
-/** Compiles and instantiates the handler in that file. `context` is what the handler may ask for. */
-export function load(file, { worker = "test", remaining_ms = 5000, imports = {} } = {}) {
-  return new Handler(new WebAssembly.Module(readFileSync(file)), worker, remaining_ms, imports);
+/** Compiles the handler that is in the folder of that file's URL, and gives its bytes. */
+export function build(url) {
+  const work = mkdtempSync(join(tmpdir(), "wabbit-"));
+  try {
+    const out = join(work, "handler.wasm");
+    const options = { stdio: ["ignore", "ignore", "inherit"] };
+    execFileSync(fileURLToPath(new URL("build", import.meta.url)), [fileURLToPath(new URL(".", url)), out], options);
+    return readFileSync(out);
+  } finally {
+    rmSync(work, { recursive: true });
+  }
+}
+
+/**
+ * Instantiates the handler with those bytes, or in that file, which may ask for its worker's name and the milliseconds left.
+ * `wasi` gives more functions of WASI preview 1, for a module of another language; it is called with a function that
+ * gives the memory.
+ */
+export function load(handler, { worker = "test", remaining_ms = 5000, wasi = () => ({}) } = {}) {
+  return new Handler(new WebAssembly.Module(typeof handler === "string" ? readFileSync(handler) : handler), worker, remaining_ms, wasi);
 }
 
 class Handler {
   /** What was written to stdout and stderr. */
   log = "";
+  /** What the adapter from WASI preview 1, through which the host gets what is logged, has for itself. */
+  #adapter;
   /** True while the component model forbids to call out: while arguments are lowered and in post-return. */
   #closed = false;
   #exports;
 
-  constructor(module, worker, remainingMs, imports) {
+  constructor(module, worker, remainingMs, wasi) {
     const known = {
-      "wasi_snapshot_preview1": {
-        fd_write: (fd, list, count, written) => this.#write(list, count, written),
+      [WASI]: {
+        fd_write: (_descriptor, list, count, written) => this.#write(list, count, written),
         proc_exit: (code) => {
           throw new WebAssembly.RuntimeError(`exit ${code}`);
         },
-        ...imports.wasi,
+        ...wasi(() => this.#exports.memory),
       },
       "wabbit:worker/context@0.1.0": {
         "worker": (result) => this.#within(() => this.#text(result, worker)),
@@ -100,6 +124,7 @@ class Handler {
       if (!call) throw new Error(`the handler imports ${from} ${name}, which this test does not offer`);
       (wanted[from] ??= {})[name] = (...values) => {
         if (this.#closed) throw new WebAssembly.RuntimeError(`${name} is called where a component must not call out`);
+        if (from === WASI) this.#adapt();
         return call(...values);
       };
     }
@@ -112,10 +137,6 @@ class Handler {
     return this.#exports.memory.buffer.byteLength;
   }
 
-  get exports() {
-    return this.#exports;
-  }
-
   /** One delivery through the handler. */
   handle(delivery) {
     const address = this.#within(() => this.#delivery(delivery));
@@ -124,6 +145,19 @@ class Handler {
       return this.#result(result);
     } finally {
       this.#within(() => this.#exports["cabi_post_" + HANDLE]?.(result));
+    }
+  }
+
+  /** Takes memory as the adapter does, when it is first called, and sees that nothing else writes there. */
+  #adapt() {
+    const { cabi_realloc_adapter, cabi_realloc } = this.#exports;
+    const size = 2 << 16;
+    if (this.#adapter === undefined) {
+      this.#adapter = (cabi_realloc_adapter ?? cabi_realloc)(0, 0, 8, size);
+      this.#bytesAt(this.#adapter, size).fill(0x5a);
+    }
+    if (this.#bytesAt(this.#adapter, size).some((byte) => byte !== 0x5a)) {
+      throw new Error("the memory of the WASI adapter was overwritten");
     }
   }
 

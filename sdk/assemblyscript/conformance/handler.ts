@@ -3,7 +3,7 @@
 
 import {
   Delivery, FieldKind, JsonWriter, Outcome, Publication, log, remainingMs, serve, worker,
-} from "../assembly/index";
+} from "wabbit";
 
 const kept: StaticArray<u8>[] = [];
 

@@ -2,9 +2,9 @@
 // contract. The host lowers a delivery into blocks that it asks `realloc` for, calls `handle` with the address of the
 // record, lifts the result that `handle` points to, and then calls `postReturn`.
 
-import { Outcome } from "./outcome";
-import { forget, readDelivery, writeResult } from "./layout";
-import { handler } from "./serve";
+import { Outcome } from "wabbit";
+import { forget, readDelivery, writeResult } from "wabbit/layout";
+import { handler } from "wabbit/serve";
 
 /** The blocks that the host has been given and that nothing points to yet: pinned, or they would be collected. */
 const lent: usize[] = [];
@@ -22,6 +22,14 @@ export function realloc(old: usize, oldSize: usize, align: usize, size: usize): 
   lent.push(block);
   bytes += size;
   return block;
+}
+
+/**
+ * The host's adapter from WASI preview 1, which carries what is logged, asks for its stack and its state when it is
+ * first called, and keeps them: they are no part of a delivery, and are never freed.
+ */
+export function reallocAdapter(old: usize, oldSize: usize, align: usize, size: usize): usize {
+  return heap.alloc(size);
 }
 
 export function handle(delivery: usize): usize {
