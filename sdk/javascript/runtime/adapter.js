@@ -1,0 +1,28 @@
+/** How a handler's function becomes the export `wabbit:worker/handler`. */
+
+import { DeadLetterError } from "../src/error.js";
+import { lift, lower } from "./contract.js";
+import { describeError } from "./inspect.js";
+import { finish } from "./promise.js";
+import { forget } from "./random.js";
+
+/** The contract's `handle`. What it throws, always a text, is the contract's error. */
+export function adapt(handle) {
+  if (typeof handle !== "function") throw new TypeError("`handle` is not a function");
+  let first = true;
+  return (raw) => {
+    if (first) {
+      first = false;
+      // A seed drawn while the plugin was built would be the same for every message.
+      forget();
+    }
+    try {
+      return lower(finish(handle(lift(raw))));
+    } catch (error) {
+      if (error instanceof DeadLetterError) {
+        return { settlement: { tag: "dead-letter", val: error.message.toWellFormed() }, publications: [] };
+      }
+      throw describeError(error).toWellFormed();
+    }
+  };
+}
