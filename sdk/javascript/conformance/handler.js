@@ -18,7 +18,7 @@ const actions = {
 
   many(delivery) {
     const outcome = ack();
-    for (let index = 0; index < delivery.header("count"); index += 1) {
+    for (let index = 0; index < Number(delivery.header("count")); index += 1) {
       outcome.publish({ routingKey: `many.${index}`, text: String(index) });
     }
     return outcome;
@@ -29,7 +29,7 @@ const actions = {
 
   retry(delivery) {
     const ms = delivery.header("ms");
-    return ms === undefined ? retry() : retryAfter(ms);
+    return ms === undefined ? retry() : retryAfter(Number(ms));
   },
 
   "dead-letter": (delivery) => deadLetter(delivery.text()),

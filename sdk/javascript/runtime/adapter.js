@@ -22,7 +22,14 @@ export function adapt(handle) {
       if (error instanceof DeadLetterError) {
         return { settlement: { tag: "dead-letter", val: error.message.toWellFormed() }, publications: [] };
       }
+      if (isOutOfMemory(error)) trap();
       throw describeError(error).toWellFormed();
     }
   };
 }
+
+/** What the engine throws where the host refuses it more memory. `InternalError` is QuickJS's own. */
+const isOutOfMemory = (error) => error instanceof InternalError && error.message === "out of memory";
+
+/** Ends the call by running out of stack: the host then names the limit that was overrun, which an error would hide. */
+const trap = () => 1 + trap();

@@ -1,32 +1,14 @@
 /** `console`, to the host's log. */
 
-import { getStderr } from "wasi:cli/stderr@0.2.0";
-import { getStdout } from "wasi:cli/stdout@0.2.0";
 import { encode } from "#host";
+import { write } from "#wasi";
 import { format } from "./inspect.js";
 
-/** What one call of the stream takes. */
-const CHUNK_BYTES = 4096;
+/** A function that writes a line at once, so that nothing is lost where the handler is ended. */
+const printer = (stream) => (...values) => write(stream, encode(`${format(values)}\n`));
 
-function write(stream, text) {
-  const bytes = encode(text);
-  for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {
-    stream.blockingWriteAndFlush(bytes.subarray(start, start + CHUNK_BYTES));
-  }
-}
-
-/** A function that writes lines. Its stream is open only while it writes, so that none is left in a plugin's image. */
-const printer = (open) => (...values) => {
-  const stream = open();
-  try {
-    write(stream, `${format(values)}\n`);
-  } finally {
-    stream[Symbol.dispose]();
-  }
-};
-
-const out = printer(getStdout);
-const err = printer(getStderr);
+const out = printer("stdout");
+const err = printer("stderr");
 
 export const console = {
   log: out,

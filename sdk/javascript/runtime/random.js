@@ -3,7 +3,7 @@
  * message, would draw the same numbers. These are seeded by the host.
  */
 
-import { getRandomBytes } from "wasi:random/random@0.2.0";
+import { getRandomBytes } from "#wasi";
 
 /** The state of the generator sfc32, unless the host has not been asked for a seed yet. */
 let state;

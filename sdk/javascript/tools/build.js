@@ -16,7 +16,7 @@ const sdk = dirname(here);
 const tools = createRequire(join(sdk, ".tools", "package.json"));
 
 /** The handler, the SDK and the packages that they use, as one module. */
-async function bundle(entry) {
+async function bundle(source, entry) {
   const esbuild = tools("esbuild");
   const contents = [
     `import ${JSON.stringify(join(sdk, "runtime", "globals.js"))};`,
@@ -26,7 +26,9 @@ async function bundle(entry) {
   ].join("\n");
   try {
     const { outputFiles, warnings } = await esbuild.build({
-      stdin: { contents, resolveDir: dirname(entry), sourcefile: "plugin.js" },
+      stdin: { contents, resolveDir: source, sourcefile: "plugin.js" },
+      // What is written does not depend on where it is built from.
+      absWorkingDir: source,
       bundle: true,
       write: false,
       format: "esm",
@@ -79,7 +81,7 @@ const given = process.env.WABBIT_BUILD_DIR;
 const folder = given ? resolve(given) : mkdtempSync(join(tmpdir(), "wabbit-javascript-"));
 try {
   mkdirSync(folder, { recursive: true });
-  const module = await bundle(resolve(source, entry));
+  const module = await bundle(resolve(source), resolve(source, entry));
   // Kept for whoever wants to look up a line of a stack.
   writeFileSync(join(folder, "plugin.js"), module);
   writeFileSync(out, await componentize(module, folder));
