@@ -3,16 +3,16 @@
 import { DeadLetterError } from "../src/error.js";
 import { lift, lower } from "./contract.js";
 import { describeError } from "./inspect.js";
+import { begin, building } from "./phase.js";
 import { finish } from "./promise.js";
 import { forget } from "./random.js";
 
 /** The contract's `handle`. What it throws, always a text, is the contract's error. */
 export function adapt(handle) {
   if (typeof handle !== "function") throw new TypeError("`handle` is not a function");
-  let first = true;
   return (raw) => {
-    if (first) {
-      first = false;
+    if (building) {
+      begin();
       // A seed drawn while the plugin was built would be the same for every message.
       forget();
     }

@@ -2,6 +2,7 @@
 
 import { getStderr } from "wasi:cli/stderr@0.2.0";
 import { getStdout } from "wasi:cli/stdout@0.2.0";
+import { building } from "./phase.js";
 
 export { getRandomBytes } from "wasi:random/random@0.2.0";
 
@@ -9,7 +10,8 @@ export { getRandomBytes } from "wasi:random/random@0.2.0";
 const CHUNK_BYTES = 4096;
 
 export function write(name, bytes) {
-  // The stream is open only while it is written to: one that is opened while the plugin is built is not there later.
+  if (building) return;
+  // Closed again at once, so that an instance that is used again does not gather them.
   const stream = name === "stdout" ? getStdout() : getStderr();
   try {
     for (let start = 0; start < bytes.length; start += CHUNK_BYTES) {

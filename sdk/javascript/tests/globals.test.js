@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import * as own from "../runtime/encoding.js";
+import { slowDecode, slowEncode } from "../runtime/utf8.js";
 import { crypto, forget, random } from "../runtime/random.js";
 
 const samples = [
@@ -36,6 +37,18 @@ test("texts are encoded as in Node.js", () => {
     assert.deepEqual(counts, new TextEncoder().encodeInto("a\u00e9\ud834\udd1e", theirs));
     assert.deepEqual(mine, theirs);
   }
+});
+
+test("without a host it is the same", () => {
+  const strict = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+  for (const bytes of samples.map((sample) => Uint8Array.from(sample))) {
+    let expected;
+    try {
+      expected = strict.decode(bytes);
+    } catch {}
+    assert.equal(slowDecode(bytes), expected);
+  }
+  assert.deepEqual(slowEncode("a\u00e9\ud834\udd1e"), new TextEncoder().encode("a\u00e9\ud834\udd1e"));
 });
 
 test("random numbers are spread between 0 and 1, and differ once the seed is forgotten", () => {

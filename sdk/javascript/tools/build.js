@@ -3,7 +3,7 @@
  * folder. What esbuild and componentize-qjs complain about goes to stderr.
  */
 
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { cpSync, existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { createRequire } from "node:module";
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
@@ -33,8 +33,9 @@ async function bundle(source, entry) {
       write: false,
       format: "esm",
       platform: "neutral",
-      mainFields: ["module", "main"],
-      conditions: ["wabbit", "module"],
+      // Packages are taken as for a browser: those forms of them need no modules of Node.js.
+      mainFields: ["browser", "module", "main"],
+      conditions: ["wabbit", "worker", "browser", "module"],
       external: ["wabbit:*", "wasi:*"],
       target: "es2023",
       // The engine never runs what its own promises wait for: runtime/promise.js.
@@ -54,6 +55,12 @@ async function bundle(source, entry) {
 }
 
 async function report(esbuild, messages, kind) {
+  for (const { notes } of messages) {
+    for (const note of notes) {
+      // What esbuild advises here does not help.
+      if (note.text.includes("platform: 'node'")) note.text = "A handler has no modules of Node.js.";
+    }
+  }
   const lines = await esbuild.formatMessages(messages, { kind, color: false });
   process.stderr.write(lines.join(""));
 }
@@ -80,13 +87,14 @@ const [source, out, entry] = process.argv.slice(2);
 const given = process.env.WABBIT_BUILD_DIR;
 const folder = given ? resolve(given) : mkdtempSync(join(tmpdir(), "wabbit-javascript-"));
 try {
+  if (!existsSync(join(source, entry))) throw new Error(`\`${source}\` has no ${entry}`);
   mkdirSync(folder, { recursive: true });
   const module = await bundle(resolve(source), resolve(source, entry));
   // Kept for whoever wants to look up a line of a stack.
   writeFileSync(join(folder, "plugin.js"), module);
   writeFileSync(out, await componentize(module, folder));
 } catch (error) {
-  process.stderr.write(`error: ${error.message}\n`);
+  process.stderr.write(`error: ${error.message.replace(/^[:\s]+/, "")}\n`);
   process.exitCode = 1;
 } finally {
   if (!given) rmSync(folder, { recursive: true, force: true });
