@@ -120,6 +120,15 @@ size_t wabbit_utf8_prefix(wabbit_str str) {
   const unsigned char *bytes = (const unsigned char *)str.ptr;
   size_t at = 0;
   while (at < str.len) {
+    /* Most text is ASCII, eight bytes of which are looked at together. */
+    uint64_t eight;
+    if (str.len - at >= sizeof eight) {
+      memcpy(&eight, bytes + at, sizeof eight);
+      if ((eight & 0x8080808080808080) == 0) {
+        at += sizeof eight;
+        continue;
+      }
+    }
     size_t size = utf8_character(bytes + at, str.len - at);
     if (size == 0) break;
     at += size;

@@ -1,8 +1,8 @@
 /* JSON, as much as most handlers need: a reader that looks into the text where it is, and a writer.
  *
- * A text is checked once, by `wabbit_json_parse` or `wabbit_body_json`; values are views of it, found by searching. That
- * needs no memory, and suits bodies of which a few fields are read. For trees that are changed, vendor a library such as
- * cJSON or yyjson into the plugin's folder. */
+ * A text is checked once, by `wabbit_json_parse` or `wabbit_body_json`; values are views of it, found by searching.
+ * That needs no memory, and suits bodies of which a few fields are read. For trees that are changed, vendor a library
+ * such as cJSON or yyjson into the plugin's folder. */
 #ifndef WABBIT_JSON_H
 #define WABBIT_JSON_H
 
@@ -61,7 +61,7 @@ typedef struct wabbit_json_each {
 
 bool wabbit_json_next(wabbit_json_each *each);
 
-/* ---- reading the body: where these return false, the delivery has been dead-lettered with a reason that says why ---- */
+/* ---- reading the body: where these return false, the delivery has been dead-lettered, with the reason ---- */
 
 bool wabbit_body_json(wabbit_call *call, const wabbit_delivery *delivery, wabbit_json *value);
 /* The member of that name and type. */

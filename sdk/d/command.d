@@ -107,12 +107,17 @@ nothrow @nogc:
     }
 }
 
-/// Reads JSON text. The command ends where it is none.
+/// Reads JSON text. False where it is none.
+bool tryParse(const(char)[] text, out Json value) {
+    return wabbit_json_parse(str(text), &value, null);
+}
+
+/// ditto, where the command is to end with that.
 Json parse(const(char)[] text) {
     Json value;
     Error error;
-    if (wabbit_json_parse(Str(text.ptr, text.length), &value, &error)) return value;
-    log("not JSON: ", error.what[0 .. length(error.what)]);
+    if (wabbit_json_parse(str(text), &value, &error)) return value;
+    log("not JSON: ", error.what[0 .. length(error.what)], " at line ", decimal(error.line));
     exit(1);
 }
 

@@ -25,7 +25,8 @@ static void refuses(const char *text, const char *what, size_t line, size_t colu
   assert(!wabbit_json_parse((wabbit_str){exact, len}, &value, &error));
   free(exact);
   if (strcmp(error.what, what) == 0 && error.line == line && error.column == column) return;
-  fprintf(stderr, "%s: %s at %zu:%zu, not %s at %zu:%zu\n", text, error.what, error.line, error.column, what, line, column);
+  fprintf(stderr, "%s: %s at %zu:%zu, not %s at %zu:%zu\n", text, error.what, error.line, error.column, what, line,
+          column);
   abort();
 }
 

@@ -157,6 +157,8 @@ static void only_utf8_is_text(void) {
       {"\xf4\x90\x80\x80", 0}, {"\xf5\x80\x80\x80", 0}, /* beyond U+10FFFF */
       {"ab\xe2\x82", 2}, {"ab\xf0\x9f\x98", 2},       /* cut off */
       {"\xe2\x82z", 0},
+      {"12345678\xff", 8}, {"1234567\xff", 7},       /* eight at a time */
+      {"1234567h\xc3\xa4\xc3\xa4\xc3\xa4z\xff", 15},
   };
   for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
     assert(wabbit_utf8_prefix(wabbit_cstr(cases[i].text)) == cases[i].valid);

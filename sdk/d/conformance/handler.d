@@ -15,13 +15,13 @@ const(char)[] ack(T...)(T publications) {
 
 const(char)[] echo(Json delivery) {
     // The body is passed on in the form in which it came, and the properties as they are.
-    return ack(record("exchange", delivery["exchange"], "routing_key", delivery["routing_key"], "text", delivery["text"],
-            "base64", delivery["base64"], "properties", delivery["properties"]));
+    return ack(record("exchange", delivery["exchange"], "routing_key", delivery["routing_key"],
+            "text", delivery["text"], "base64", delivery["base64"], "properties", delivery["properties"]));
 }
 
 const(char)[] describe(Json delivery) {
-    return ack(publication("described", concat("queue=", delivery["queue"].text, " exchange=", delivery["exchange"].text,
-            " key=", delivery["routing_key"].text, " redelivered=", delivery["redelivered"].boolean ? "true" : "false",
+    return ack(publication("described", concat("queue=", delivery["queue"].text,
+            " exchange=", delivery["exchange"].text, " key=", delivery["routing_key"].text, " redelivered=", delivery["redelivered"].boolean ? "true" : "false",
             " attempt=", decimal(delivery["attempt"].integer(1)))));
 }
 

@@ -12,6 +12,13 @@ import command;
     assert(value["x"].integer(7) == 7 && value["n"].text == "" && !value["t"].boolean);
 }
 
+@("what is not JSON is told") unittest {
+    Json value;
+    assert(tryParse("[1]", value) && value.exists);
+    assert(!tryParse("[1", value) && !value.exists);
+    assert(!tryParse("", value));
+}
+
 @("values are written") unittest {
     const read = parse(`{"kept": [1, {"a": 1.50}]}`);
     assert(json("a", 1, "b", "\"\n", "c", true, "d", 0.5, "e", read["kept"], "left out", read["x"], "f",

@@ -58,8 +58,10 @@ const actions = {
 
   json(delivery) {
     const text = delivery.text();
-    const pairs = text.match(/[\u{10000}-\u{10ffff}]/gu) ?? [];
-    return ack({ routingKey: "json", json: { text, length: text.length - pairs.length } });
+    // Only a text with other than ASCII can have pairs of surrogates, which are one code point.
+    const ascii = text.length === delivery.body.length;
+    const pairs = ascii ? 0 : (text.match(/[\u{10000}-\u{10ffff}]/gu)?.length ?? 0);
+    return ack({ routingKey: "json", json: { text, length: text.length - pairs } });
   },
 
   context() {

@@ -1,11 +1,9 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import "./engine.js";
 import { DeadLetterError, ack, deadLetter } from "../index.js";
 import { adapt } from "../runtime/adapter.js";
 import { Promise as OwnPromise } from "../runtime/promise.js";
-
-// The engine's own kind of error, which Node.js does not have.
-globalThis.InternalError ??= class InternalError extends Error {};
 
 const properties = { headers: [], timestamp: { tag: "ok", val: 0 } };
 const call = (handle) => adapt(handle)({ body: new Uint8Array(0), properties });

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import "./engine.js";
 import { DeadLetterError, Float, Json, Timestamp, ack, deadLetter, requeue, retry, retryAfter } from "../index.js";
 import { lift, lower } from "../runtime/contract.js";
 
