@@ -160,7 +160,7 @@ async fn every_outcome_of_a_command() {
             &delivery(&json!({ "stderr": "a line", "stdout": "{\"settlement\":\"ack\"}" })),
         )
         .await;
-        assert!(output.stderr.contains("a line"), "{output:?}");
+        assert!(output.stderr.contains("INFO a line worker="), "{output:?}");
         let output = host::run(folder.path(), &["invoke", &guest(form).display().to_string(), "--reuse"]).await;
         assert_eq!(output.code, 2);
         assert!(output.stderr.contains("is a command, which ends with its answer"), "{output:?}");
