@@ -174,6 +174,26 @@ async fn every_language_answers_every_case_alike() {
     assert!(report.is_empty(), "{report}");
 }
 
+/// What was built for the frozen contract runs for ever, and what is built now is of the same contract.
+#[tokio::test]
+async fn the_contract_0_1_0_is_spoken_for_ever() {
+    let read = |path: &str| fs::read_to_string(places::root().join(path)).unwrap();
+    let bare = |wit: &str| {
+        wit.lines().map(str::trim).filter(|l| !l.is_empty() && !l.starts_with("///")).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(bare(&read("sdk/wit/worker.wit")), bare(&read("tests/fixtures/contract-0.1.0/worker.wit")));
+    let known = ["echo", "describe", "context", "ack", "requeue", "retry", "dead-letter", "error", "no such thing"];
+    let bench = Bench::new(&crate::outcomes::guest("contract_0_1_0"));
+    let mut count = 0;
+    for case in cases::all() {
+        if known.iter().any(|what| case.delivery["properties"]["headers"]["do"] == *what) {
+            run(&bench, &case).await.unwrap_or_else(|error| panic!("{}: {error}", case.name));
+            count += 1;
+        }
+    }
+    assert!(count > 15, "{count} cases");
+}
+
 /// One after another: each in a fresh instance, then in one that is kept. Memory that grew would reach its limit.
 async fn in_a_row(bench: &Bench) -> Result<Value, String> {
     let count = IN_A_ROW.to_string();
