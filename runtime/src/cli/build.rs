@@ -169,7 +169,7 @@ fn show(log: &Path) -> anyhow::Result<()> {
 fn size(bytes: usize) -> String {
     match bytes {
         0..1_000 => format!("{bytes} B"),
-        1_000..1_000_000 => format!("{} KB", bytes.div_ceil(1_000)),
+        1_000..1_000_000 => format!("{:.0} KB", bytes as f64 / 1e3),
         _ => format!("{:.1} MB", bytes as f64 / 1e6),
     }
 }
@@ -181,7 +181,7 @@ mod tests {
     #[test]
     fn sizes_are_short() {
         let sizes =
-            [(999, "999 B"), (1_000, "1 KB"), (59_001, "60 KB"), (1_640_000, "1.6 MB"), (18_000_000, "18.0 MB")];
+            [(999, "999 B"), (1_000, "1 KB"), (60_215, "60 KB"), (1_640_000, "1.6 MB"), (18_000_000, "18.0 MB")];
         for (bytes, text) in sizes {
             assert_eq!(size(bytes), text);
         }

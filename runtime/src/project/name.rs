@@ -1,21 +1,21 @@
 //! Names of plugins.
 
+/// Bytes of a name: what is called after it, such as `NAME.dead`, stays well below AMQP's 255.
+const NAME_BYTES_MAX: usize = 64;
+
 /// A name that every toolchain takes for a package: lower-case words, joined by `-`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Name(String);
 
 impl Name {
-    /// Bytes of a name: `x-wabbit-` headers and queues derived from it stay well below AMQP's 255.
-    pub const BYTES_MAX: usize = 64;
-
     /// Reads a name in kebab case or snake case.
     ///
     /// # Errors
     ///
     /// With what is wrong, and a name that would do where one is near.
     pub fn parse(text: &str) -> Result<Self, String> {
-        if text.len() > Self::BYTES_MAX {
-            return Err(format!("a name has at most {} bytes, and this one has {}", Self::BYTES_MAX, text.len()));
+        if text.len() > NAME_BYTES_MAX {
+            return Err(format!("a name has at most {} bytes, and this one has {}", NAME_BYTES_MAX, text.len()));
         }
         if is_name(text) {
             return Ok(Self(text.replace('_', "-")));
