@@ -29,7 +29,8 @@ pub fn Arena(comptime Source: type) type {
         pub fn take(self: *Self, length: usize, alignment: Alignment) ?[*]u8 {
             const from = self.aligned(alignment);
             if (from + length > self.memory.len) {
-                const more = self.source.grow(from + length - self.memory.len + alignment.toByteUnits()) orelse return null;
+                const missing = from + length - self.memory.len + alignment.toByteUnits();
+                const more = self.source.grow(missing) orelse return null;
                 if (more.ptr == self.memory.ptr + self.memory.len) {
                     self.memory.len += more.len;
                 } else {
@@ -101,7 +102,8 @@ test "pieces are aligned, and do not overlap" {
     var buffer: [4096]u8 = undefined;
     var arena: Arena(Pages) = .{ .source = .{ .buffer = &buffer } };
     var last: usize = 0;
-    for ([_]Alignment{ .@"1", .@"8", .@"1", .@"4", .@"16", .@"8" }, [_]usize{ 1, 176, 3, 100, 0, 24 }) |alignment, length| {
+    const alignments = [_]Alignment{ .@"1", .@"8", .@"1", .@"4", .@"16", .@"8" };
+    for (alignments, [_]usize{ 1, 176, 3, 100, 0, 24 }) |alignment, length| {
         const piece = @intFromPtr(arena.take(length, alignment).?);
         try std.testing.expect(alignment.check(piece));
         try std.testing.expect(piece >= last);

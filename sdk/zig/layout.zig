@@ -69,7 +69,8 @@ pub const Result = extern struct {
     failed: u8 = 0,
     /// The settlement's case, or the address of the failure's text.
     first: u32 = 0,
-    /// The settlement's value: the option of a retry or the reason of a dead letter; or the length of the failure's text.
+    /// The settlement's value: the option of a retry or the reason of a dead letter. Or the length of the failure's
+    /// text.
     second: u32 = 0,
     third: u32 = 0,
     publications: List = .{},
@@ -335,7 +336,8 @@ test "publications and failures" {
     defer arena.deinit();
     var memory: Simulated = .{};
     const one: wabbit.Publication = .text("x", "k", "b");
-    const result = try writeOutcome(&memory, arena.allocator(), .{ .settlement = .ack, .publications = &.{ one, one } });
+    const outcome: wabbit.Outcome = .{ .settlement = .ack, .publications = &.{ one, one } };
+    const result = try writeOutcome(&memory, arena.allocator(), outcome);
     const records = memory.slice(Publication, result.publications.address, result.publications.length);
     try std.testing.expectEqual(2, records.len);
     try std.testing.expectEqualStrings("b", bytes(&memory, records[1].body));

@@ -8,7 +8,8 @@
 //!     fn handle(arena: Allocator, delivery: *const wabbit.Delivery) !wabbit.Outcome { … }
 //!
 //! A returned error is a failure: nothing is published, and the manifest's failure policy decides about retries. Its
-//! text is the error's name, or what `fail` was given. The errors of `Delivery.text` and `Delivery.json` are dead letters.
+//! text is the error's name, or what `fail` was given. The errors of `Delivery.text` and `Delivery.json` are dead
+//! letters.
 
 const std = @import("std");
 const builtin = @import("builtin");
@@ -160,7 +161,12 @@ pub const Publication = struct {
     }
 
     /// The value as JSON, with the content type `application/json`.
-    pub fn json(arena: Allocator, exchange: []const u8, routing_key: []const u8, value: anytype) error{OutOfMemory}!Publication {
+    pub fn json(
+        arena: Allocator,
+        exchange: []const u8,
+        routing_key: []const u8,
+        value: anytype,
+    ) error{OutOfMemory}!Publication {
         return .{
             .exchange = exchange,
             .routing_key = routing_key,
@@ -281,12 +287,20 @@ test "headers and replies" {
     const delivery: Delivery = .{ .properties = .{
         .reply_to = "answers",
         .correlation_id = "7",
-        .headers = &.{ .{ .name = "Tenant", .value = .{ .text = "acme" } }, .{ .name = "n", .value = .{ .integer = 1 } } },
+        .headers = &.{
+            .{ .name = "Tenant", .value = .{ .text = "acme" } },
+            .{ .name = "n", .value = .{ .integer = 1 } },
+        },
     } };
     try std.testing.expectEqualStrings("acme", delivery.headerText("Tenant").?);
     try std.testing.expectEqual(null, delivery.headerText("tenant"));
     try std.testing.expectEqual(null, delivery.headerText("n"));
-    const expected: Publication = .{ .exchange = "", .routing_key = "answers", .body = "pong", .properties = .{ .correlation_id = "7" } };
+    const expected: Publication = .{
+        .exchange = "",
+        .routing_key = "answers",
+        .body = "pong",
+        .properties = .{ .correlation_id = "7" },
+    };
     try std.testing.expectEqualDeep(expected, delivery.reply("pong").?);
     const nobody: Delivery = .{};
     try std.testing.expectEqual(null, nobody.reply("pong"));
@@ -298,7 +312,8 @@ test "publications keep their order" {
     const one: Publication = .text("", "1", "a");
     const two: Publication = try .json(arena.allocator(), "x", "2", .{ .text = "ä\"" });
     try std.testing.expectEqualStrings("{\"text\":\"ä\\\"\"}", two.body);
-    const outcome = try (try Outcome.retryAfter(5).publish(arena.allocator(), &.{one})).publish(arena.allocator(), &.{two});
+    const first = try Outcome.retryAfter(5).publish(arena.allocator(), &.{one});
+    const outcome = try first.publish(arena.allocator(), &.{two});
     const expected: Outcome = .{ .settlement = .{ .retry = 5 }, .publications = &.{ one, two } };
     try std.testing.expectEqualDeep(expected, outcome);
 }

@@ -3,31 +3,8 @@
 // again and again does not grow, and never calls out where a component must not.
 
 import assert from "node:assert";
-import crypto from "node:crypto";
 import { load } from "../testing.mjs";
-
-/** What Go's runtime asks for beside `fd_write`. */
-const wasi = (memory) => {
-  const view = () => new DataView(memory().buffer);
-  const none = (count, bytes) => (view().setUint32(count, 0, true), view().setUint32(bytes, 0, true), 0);
-  const BADF = 8;
-  return {
-    args_sizes_get: none,
-    environ_sizes_get: none,
-    args_get: () => 0,
-    environ_get: () => 0,
-    clock_time_get: (_id, _precision, to) => (view().setBigUint64(to, process.hrtime.bigint(), true), 0),
-    random_get: (to, length) => (crypto.randomFillSync(new Uint8Array(memory().buffer, to, length)), 0),
-    fd_fdstat_get: (descriptor, to) => (descriptor < 3 ? (view().setUint8(to, 2), 0) : BADF),
-    fd_fdstat_set_flags: () => 0,
-    fd_prestat_get: () => BADF,
-    fd_prestat_dir_name: () => BADF,
-    fd_close: () => 0,
-    fd_read: () => BADF,
-    poll_oneoff: () => 0,
-    sched_yield: () => 0,
-  };
-};
+import { wasi } from "./wasi.mjs";
 
 const MIB = 1 << 20;
 const file = process.argv[2];
@@ -88,9 +65,16 @@ assert(grownMib() <= 16, `10,000 calls have grown the memory to ${grownMib()} Mi
 
 // Bodies of 16 MB, a hundred in a row, then of all sizes.
 const large = Buffer.alloc(16e6, "a");
+// First after calls that make much themselves: a collector may have been at work when they returned, and now the memory
+// must grow.
+for (const count of [10_000, 20_000]) {
+  assert.equal(call("many", { headers: { count } }).publications.length, count);
+  call("ack", { body: large.subarray(0, count * 200) });
+}
 for (let i = 0; i < 100; i++) assert.equal(call("echo", { body: large }).publications[0].text.length, 16e6);
 const afterLargeMib = grownMib();
-assert(afterLargeMib <= 48, `bodies of 16 MB have grown the memory to ${afterLargeMib} MiB`);
+// The limit that the host has by default.
+assert(afterLargeMib <= 64, `bodies of 16 MB have grown the memory to ${afterLargeMib} MiB`);
 let seed = 1;
 const random = (below) => (seed = (seed * 48271) % 0x7fffffff) % below;
 const mixed = (count) => {

@@ -76,7 +76,9 @@ fn handle(arena: Allocator, delivery: *const wabbit.Delivery) !Outcome {
             return Outcome.ack.publish(arena, &.{try .json(arena, "", "json", .{ .text = text, .length = length })});
         },
         .context => {
-            const text = try std.fmt.allocPrint(arena, "worker={s} remaining={}", .{ wabbit.worker(), wabbit.remainingMs() > 0 });
+            const text = try std.fmt.allocPrint(arena, "worker={s} remaining={}", .{
+                wabbit.worker(), wabbit.remainingMs() > 0,
+            });
             return Outcome.ack.publish(arena, &.{.text("", "context", text)});
         },
         .churn => {

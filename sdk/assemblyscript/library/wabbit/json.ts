@@ -86,8 +86,10 @@ class Parser {
       json.text = text;
       return json;
     }
-    if (depth < DEPTH_MAX && this.take(CharCode.OPEN_BRACE)) return this.members(true, CharCode.CLOSE_BRACE, depth + 1);
-    if (depth < DEPTH_MAX && this.take(CharCode.OPEN_BRACKET)) return this.members(false, CharCode.CLOSE_BRACKET, depth + 1);
+    if (depth < DEPTH_MAX) {
+      if (this.take(CharCode.OPEN_BRACE)) return this.members(true, CharCode.CLOSE_BRACE, depth + 1);
+      if (this.take(CharCode.OPEN_BRACKET)) return this.members(false, CharCode.CLOSE_BRACKET, depth + 1);
+    }
     if (this.word("null")) return new Json(JsonKind.Null);
     if (this.word("false")) return new Json(JsonKind.Boolean);
     if (this.word("true")) {
