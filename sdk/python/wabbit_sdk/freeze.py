@@ -18,11 +18,12 @@ from .outcome import Outcome
 
 Handle = Callable[[Delivery], Outcome]
 
-# Modules that Python's own C code imports when it first needs them, and the one that does.
-HIDDEN = {"datetime": ["_strptime"], "_datetime": ["_strptime"]}
-
-# Codecs beside UTF-8 that messages are written in; others are there if the handler imports `encodings.NAME`.
-CODECS = ["ascii", "latin_1", "iso8859_15", "cp1252", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be"]
+# What Python's own C code imports when it first needs it: `datetime.strptime`, and the codecs that messages are written
+# in. Others are there if the handler imports `encodings.NAME`.
+HIDDEN = [
+    "_strptime",
+    *(f"encodings.{name}" for name in "ascii latin_1 iso8859_15 cp1252 utf_8_sig utf_16 utf_16_le utf_16_be".split()),
+]
 
 # The folders of the build, as Python sees them in the sandbox: `/0` is the handler's, the others are those of packages.
 FOLDER = re.compile(r'(File ")/[0-9]+/')
@@ -30,9 +31,9 @@ FOLDER = re.compile(r'(File ")/[0-9]+/')
 
 def load() -> Handle:
     """The function `handle` of the module `handler`."""
+    for name in HIDDEN:
+        importlib.import_module(name)
     before = set(sys.modules)
-    for codec in CODECS:
-        importlib.import_module(f"encodings.{codec}")
     module = importlib.import_module("handler")
     handle = getattr(module, "handle", None)
     if not callable(handle):
@@ -53,17 +54,23 @@ def load_late_imports(before: set[str]) -> None:
         seen |= fresh
         for name in sorted(fresh):
             module = sys.modules.get(name)
-            if module is None or (name in LEFT_ALONE and not is_ours(module)):
+            if module is None:
                 continue
-            for late in [*HIDDEN.get(name, []), *late_imports(module)]:
-                already = set(sys.modules)
-                try_import(late)
-                if not is_ours(module):
-                    seen |= {new for new in set(sys.modules) - already if not is_ours(sys.modules.get(new))}
+            for late in late_imports(module):
+                if is_ours(module):
+                    try_import(late)
+                elif late.split(".")[0] not in LEFT_OUT:
+                    already = set(sys.modules)
+                    try_import(late)
+                    seen |= set(sys.modules) - already
 
 
-# Their late imports are many, and serve the command line or a terminal.
-LEFT_ALONE = {"importlib", "inspect", "typing", "unittest", "pydoc", "doctest", "pdb"}
+# What Python's own modules import late for the command line or for what a sandbox does not have. It would make plugins
+# larger by some megabytes, for nothing.
+LEFT_OUT = set(
+    "argparse asyncio ctypes curses doctest getopt multiprocessing pdb pydoc readline shutil signal socket ssl subprocess "
+    "tempfile threading tkinter unittest webbrowser".split()
+)
 
 
 def late_imports(module: ModuleType) -> Iterator[str]:
