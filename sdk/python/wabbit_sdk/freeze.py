@@ -35,8 +35,8 @@ def load() -> Handle:
         importlib.import_module(name)
     before = set(sys.modules)
     module = importlib.import_module("handler")
-    handle = getattr(module, "handle", None)
-    if not callable(handle):
+    handle: Handle | None = getattr(module, "handle", None)
+    if handle is None or not callable(handle):
         raise ImportError("`handler.py` has no function `handle`")
     load_late_imports(before)
     for name in set(sys.modules) - before:
@@ -68,8 +68,8 @@ def load_late_imports(before: set[str]) -> None:
 # What Python's own modules import late for the command line or for what a sandbox does not have. It would make plugins
 # larger by some megabytes, for nothing.
 LEFT_OUT = set(
-    "argparse asyncio ctypes curses doctest getopt multiprocessing pdb pydoc readline shutil signal socket ssl subprocess "
-    "tempfile threading tkinter unittest webbrowser".split()
+    "argparse asyncio ctypes curses doctest getopt multiprocessing pdb pydoc readline shutil signal socket ssl "
+    "subprocess tempfile threading tkinter unittest webbrowser".split()
 )
 
 
@@ -99,14 +99,14 @@ def late_imports(module: ModuleType) -> Iterator[str]:
 def try_import(name: str) -> None:
     try:
         importlib.import_module(name)
-    except BaseException:  # noqa: BLE001 - what is not there now is an error only for a delivery that needs it.
+    except BaseException:  # What is not there now is an error only for a delivery that needs it.
         pass
 
 
 def is_ours(module: ModuleType | None) -> bool:
     """Whether it comes from the handler's folder or its packages, and not with Python."""
     file = getattr(module, "__file__", None) or ""
-    return FOLDER.match(f'File "{file}') is not None and not file.startswith("/python/")
+    return FOLDER.match(f'File "{file}') is not None
 
 
 def remember_source(module: ModuleType) -> None:
