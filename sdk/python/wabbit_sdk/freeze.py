@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import linecache
 import re
@@ -73,27 +72,48 @@ LEFT_OUT = set(
 )
 
 
+# By the text: a syntax tree would leave megabytes of what it was made of in the memory that is kept. What is not meant,
+# such as words in a comment, names no module.
+IMPORT_OR_BLOCK = re.compile(
+    r"""^ (?P<block> [^\s#)\]}] .*)
+      | (?: ^ [ \t]+ | [:;] [ \t]* )
+        (?: import [ \t]+ (?P<modules> [\w., \t]+)
+          | from [ \t]+ (?P<dots> \.*) (?P<base> [\w.]*) [ \t]+ import [ \t]+ (?P<parts> \([^()]*\) | [\w, \t]+) )""",
+    re.MULTILINE | re.VERBOSE,
+)
+
+
 def late_imports(module: ModuleType) -> Iterator[str]:
     """The names of the modules that functions of this one import."""
     try:
-        tree = ast.parse(Path(module.__file__ or "").read_bytes())
-    except (AttributeError, OSError, SyntaxError, ValueError):
+        source = Path(module.__file__ or "").read_text(encoding="utf-8")
+    except (AttributeError, OSError, ValueError):
         return
     package = getattr(module, "__package__", None) or ""
-    for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+    is_late = False
+    for found in IMPORT_OR_BLOCK.finditer(source):
+        if found["block"]:
+            # What is in other blocks, such as `try`, has been carried out already.
+            is_late = found["block"].startswith(("def ", "async def ", "class "))
+        elif not is_late:
             continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                base = node.module or ""
-                if node.level:
-                    parents = package.split(".")
-                    parents = parents[: len(parents) - node.level + 1]
-                    base = ".".join([*parents, base] if base else parents)
-                yield base
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif found["modules"]:
+            yield from names(found["modules"])
+        else:
+            base = found["base"]
+            if found["dots"]:
+                parents = package.split(".")
+                parents = parents[: len(parents) - len(found["dots"]) + 1]
+                base = ".".join([*parents, base] if base else parents)
+            yield base
+            yield from (f"{base}.{part}" for part in names(found["parts"]))
+
+
+def names(text: str) -> Iterator[str]:
+    """Those of `a, b as c`."""
+    for part in text.strip("()").split(","):
+        if words := part.split():
+            yield words[0]
 
 
 def try_import(name: str) -> None:
