@@ -13,8 +13,7 @@ from wabbit_sdk import BodyError, Delivery, Outcome, Publication
 class Orders(unittest.TestCase):
     def test_an_order_becomes_a_mail(self) -> None:
         mail = (
-            b'{"to":"ada@example.com","subject":"Your order",'
-            b'"text":"Thank you for your order. We are packing it now."}'
+            b'{"to":"ada@example.com","subject":"Your order","text":"Thank you for your order. We are packing it now."}'
         )
         expected = Publication("mail", "order.notify", mail, content_type="application/json", persistent=True)
         self.assertEqual(handle(Delivery('{"user_email": "ada@example.com"}')), Outcome.ack(expected))

@@ -22,13 +22,7 @@ class Order:
             raise ValueError("an order's `quantity` is a whole number from 1 to 4294967295")
 
     def report(self) -> str:
-        return (
-            f"Order {self.id}\n"
-            "\n"
-            f"Customer: {self.user_email}\n"
-            f"Product:  {self.product}\n"
-            f"Quantity: {self.quantity}\n"
-        )
+        return f"Order {self.id}\n\nCustomer: {self.user_email}\nProduct:  {self.product}\nQuantity: {self.quantity}\n"
 
 
 def handle(delivery: Delivery) -> Outcome:

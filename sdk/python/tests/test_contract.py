@@ -116,19 +116,28 @@ class Lowering(unittest.TestCase):
             (Publication("", 7), "the `routing_key` of publication 1 is 7, not a text"),
             (Publication("", "\ud800"), "the `routing_key` of publication 1: 'utf-8' codec can't encode"),
             (Publication("", "", 7), "the `body` of publication 1 is 7, not bytes"),
-            (Publication("", "", priority=256), "the `priority` of publication 1 is 256, not a whole number from 0 to 255"),
+            (
+                Publication("", "", priority=256),
+                "the `priority` of publication 1 is 256, not a whole number from 0 to 255",
+            ),
             (Publication("", "", priority=-1), "the `priority` of publication 1 is -1, not"),
             (Publication("", "", priority=True), "the `priority` of publication 1 is True, not"),
             (Publication("", "", expiration_ms=1.5), "the `expiration_ms` of publication 1 is 1.5, not"),
             (Publication("", "", timestamp=2**64), "the `timestamp` of publication 1 is 18446744073709551616, not"),
             (Publication("", "", kind=b"k"), "the `kind` of publication 1 is b'k', not a text"),
-            (Publication("", "", headers={7: 1}), "the `name of a header` of publication 1 is 7, not a text"),
-            (Publication("", "", headers={"h": 2**63}), "the `header h` of publication 1: 9223372036854775808 does not fit"),
+            (Publication("", "", headers={7: 1}), "the `header name` of publication 1 is 7, not a text"),
+            (
+                Publication("", "", headers={"h": 2**63}),
+                "the `header h` of publication 1: 9223372036854775808 does not fit",
+            ),
             (Publication("", "", headers={"h": {1}}), "the `header h` of publication 1 is {1}, not a header's value"),
             (Publication("", "", headers={"h": [math.nan]}), "the `header h` of publication 1: "),
             (Publication("", "", headers={"h": "\ud800"}), "the `header h` of publication 1: 'utf-8' codec"),
             (Publication("", "", headers={"h": Timestamp(-1)}), "the `header h` of publication 1: -1 is not"),
-            (Publication("", "", headers={"h": datetime(2020, 1, 1)}), "the `header h` of publication 1: a datetime needs"),
+            (
+                Publication("", "", headers={"h": datetime(2020, 1, 1)}),
+                "the `header h` of publication 1: a datetime needs",
+            ),
             (Publication("", "", properties={"kind": "k"}), "the `properties` of publication 1 are {'kind': 'k'}, not"),
         ]:
             with self.assertRaises(Failure) as raised:

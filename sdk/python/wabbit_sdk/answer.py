@@ -22,7 +22,7 @@ class Failure(Exception):
 def answer(handle: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome:
     """Calls the handler. Whatever it raises becomes an outcome or a Failure."""
     try:
-        outcome = handle(delivery)
+        outcome: Any = handle(delivery)
         if type(outcome) is Outcome:
             return outcome
         if isinstance(outcome, Coroutine):
@@ -34,11 +34,11 @@ def answer(handle: Callable[[Delivery], Outcome], delivery: Delivery) -> Outcome
     except MemoryError:
         # Left to end the instance: then the host says which limit it was.
         raise
-    except BaseException as error:  # noqa: BLE001 - `sys.exit()` is no way to answer, either.
+    except BaseException as error:  # `sys.exit()` is no way to answer, either.
         raise Failure(describe(error)) from None
-    if not isinstance(outcome, Outcome):
-        raise Failure(f"`handle` returned {_article(outcome)}, not an Outcome")
-    return outcome
+    if isinstance(outcome, Outcome):
+        return outcome
+    raise Failure(f"`handle` returned {_article(outcome)}, not an Outcome")
 
 
 def describe(error: BaseException) -> str:
@@ -48,12 +48,12 @@ def describe(error: BaseException) -> str:
     try:
         message = traceback.format_exception_only(error)[-1].strip()
         frames = "".join(traceback.format_exception(error, limit=-25)).rstrip()
-    except Exception:  # noqa: BLE001 - the exception's own `__str__` may be at fault.
+    except Exception:  # The exception's own `__str__` may be at fault.
         message, frames = type(error).__name__, "the exception cannot be shown"
     return _cut(f"{_cut(message, MESSAGE_MAX)}\n{frames}", FAILURE_MAX)
 
 
-def _run(coroutine: Coroutine[Any, Any, Outcome]) -> Outcome:
+def _run(coroutine: Coroutine[Any, Any, Any]) -> Any:
     """Runs an `async def` to its end. There is no event loop: nothing here could wake what waits."""
     try:
         while coroutine.send(None) is None:

@@ -105,7 +105,7 @@ def _publication(number: int, publication: Publication) -> wit.Publication:
     properties = wit.Properties(
         _optional_text(ours.content_type, what, "content_type"),
         _optional_text(ours.content_encoding, what, "content_encoding"),
-        [(_text(name, what, "name of a header"), _field(value, what, name)) for name, value in ours.headers.items()],
+        [(_text(name, what, "header name"), _field(value, what, name)) for name, value in ours.headers.items()],
         bool(ours.persistent),
         _optional_integer(ours.priority, U8_MAX, what, "priority"),
         _optional_text(ours.correlation_id, what, "correlation_id"),

@@ -101,9 +101,10 @@ class Delivery:
         """
         if self.properties.reply_to is None:
             return None
-        more = {"correlation_id": self.properties.correlation_id, **more}
+        more.setdefault("correlation_id", self.properties.correlation_id)
         return Publication("", self.properties.reply_to, body, **more)
 
     def reply_json(self, value: Any, **more: Unpack[PropertyArguments]) -> Publication | None:
         """As `reply`, with that value as JSON."""
-        return self.reply(json_text.write(value), **{"content_type": "application/json", **more})
+        more.setdefault("content_type", "application/json")
+        return self.reply(json_text.write(value), **more)

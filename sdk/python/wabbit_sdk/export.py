@@ -6,7 +6,9 @@ from __future__ import annotations
 
 import gc
 import sys
+from io import TextIOWrapper
 from types import ModuleType
+from typing import cast
 
 from componentize_py_types import Err
 from wit_world import exports
@@ -20,7 +22,7 @@ from .publication import Publication
 
 # What is printed goes to the host's log at once, so that nothing is lost however the call ends.
 for stream in (sys.stdout, sys.stderr):
-    stream.reconfigure(write_through=True, errors="backslashreplace")
+    cast(TextIOWrapper, stream).reconfigure(write_through=True, errors="backslashreplace")
 
 handle = freeze.load()
 
@@ -46,7 +48,7 @@ def warm_up() -> None:
         value = delivery.json()
         return Outcome.ack(Publication.json("", "greetings", value, headers=delivery.headers))
 
-    headers = [("text", wit.Field_Text("text")), ("number", wit.Field_Integer(1))]
+    headers: list[tuple[str, wit.Field]] = [("text", wit.Field_Text("text")), ("number", wit.Field_Integer(1))]
     properties = wit.Properties("text/plain", None, headers, False, *[None] * 9)
     for _ in range(50):
         respond(greet, wit.Delivery(b'{"name": "Ada"}', properties, "", "greet", "greet", False, 1))
@@ -56,8 +58,7 @@ def spare_the_seed() -> None:
     """componentize-py has `random` seeded anew for every instance, which takes a tenth of the time of a delivery:
     not where nobody has imported it."""
     if "random" not in sys.modules:
-        # No more than it asks for, so that an import at run time finds nothing, and not a
-        # seed that is always the same.
+        # No more than it asks for: an import at run time finds nothing, rather than a seed that is always the same.
         unseeded = ModuleType("random")
         unseeded.seed = lambda: None  # type: ignore[attr-defined]
         sys.modules["random"] = unseeded

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import importlib
 import linecache
 import re
@@ -18,11 +17,12 @@ from .outcome import Outcome
 
 Handle = Callable[[Delivery], Outcome]
 
-# Modules that Python's own C code imports when it first needs them, and the one that does.
-HIDDEN = {"datetime": ["_strptime"], "_datetime": ["_strptime"]}
-
-# Codecs beside UTF-8 that messages are written in; others are there if the handler imports `encodings.NAME`.
-CODECS = ["ascii", "latin_1", "iso8859_15", "cp1252", "utf_8_sig", "utf_16", "utf_16_le", "utf_16_be"]
+# What Python's own C code imports when it first needs it: `datetime.strptime`, and the codecs that messages are written
+# in. Others are there if the handler imports `encodings.NAME`.
+HIDDEN = [
+    "_strptime",
+    *(f"encodings.{name}" for name in "ascii latin_1 iso8859_15 cp1252 utf_8_sig utf_16 utf_16_le utf_16_be".split()),
+]
 
 # The folders of the build, as Python sees them in the sandbox: `/0` is the handler's, the others are those of packages.
 FOLDER = re.compile(r'(File ")/[0-9]+/')
@@ -30,12 +30,12 @@ FOLDER = re.compile(r'(File ")/[0-9]+/')
 
 def load() -> Handle:
     """The function `handle` of the module `handler`."""
+    for name in HIDDEN:
+        importlib.import_module(name)
     before = set(sys.modules)
-    for codec in CODECS:
-        importlib.import_module(f"encodings.{codec}")
     module = importlib.import_module("handler")
-    handle = getattr(module, "handle", None)
-    if not callable(handle):
+    handle: Handle | None = getattr(module, "handle", None)
+    if handle is None or not callable(handle):
         raise ImportError("`handler.py` has no function `handle`")
     load_late_imports(before)
     for name in set(sys.modules) - before:
@@ -53,53 +53,80 @@ def load_late_imports(before: set[str]) -> None:
         seen |= fresh
         for name in sorted(fresh):
             module = sys.modules.get(name)
-            if module is None or (name in LEFT_ALONE and not is_ours(module)):
+            if module is None:
                 continue
-            for late in [*HIDDEN.get(name, []), *late_imports(module)]:
-                already = set(sys.modules)
-                try_import(late)
-                if not is_ours(module):
-                    seen |= {new for new in set(sys.modules) - already if not is_ours(sys.modules.get(new))}
+            for late in late_imports(module):
+                if is_ours(module):
+                    try_import(late)
+                elif late.split(".")[0] not in LEFT_OUT:
+                    already = set(sys.modules)
+                    try_import(late)
+                    seen |= set(sys.modules) - already
 
 
-# Their late imports are many, and serve the command line or a terminal.
-LEFT_ALONE = {"importlib", "inspect", "typing", "unittest", "pydoc", "doctest", "pdb"}
+# What Python's own modules import late for the command line or for what a sandbox does not have. It would make plugins
+# larger by some megabytes, for nothing.
+LEFT_OUT = set(
+    "argparse asyncio ctypes curses doctest getopt multiprocessing pdb pydoc readline shutil signal socket ssl "
+    "subprocess tempfile threading tkinter unittest webbrowser".split()
+)
+
+
+# By the text: a syntax tree would leave megabytes of what it was made of in the memory that is kept. What is not meant,
+# such as words in a comment, names no module.
+IMPORT_OR_BLOCK = re.compile(
+    r"""^ (?P<block> [^\s#)\]}] .*)
+      | (?: ^ [ \t]+ | [:;] [ \t]* )
+        (?: import [ \t]+ (?P<modules> [\w., \t]+)
+          | from [ \t]+ (?P<dots> \.*) (?P<base> [\w.]*) [ \t]+ import [ \t]+ (?P<parts> \([^()]*\) | [\w, \t]+) )""",
+    re.MULTILINE | re.VERBOSE,
+)
 
 
 def late_imports(module: ModuleType) -> Iterator[str]:
     """The names of the modules that functions of this one import."""
     try:
-        tree = ast.parse(Path(module.__file__ or "").read_bytes())
-    except (AttributeError, OSError, SyntaxError, ValueError):
+        source = Path(module.__file__ or "").read_text(encoding="utf-8")
+    except (AttributeError, OSError, ValueError):
         return
     package = getattr(module, "__package__", None) or ""
-    for function in ast.walk(tree):
-        if not isinstance(function, (ast.FunctionDef, ast.AsyncFunctionDef)):
+    is_late = False
+    for found in IMPORT_OR_BLOCK.finditer(source):
+        if found["block"]:
+            # What is in other blocks, such as `try`, has been carried out already.
+            is_late = found["block"].startswith(("def ", "async def ", "class "))
+        elif not is_late:
             continue
-        for node in ast.walk(function):
-            if isinstance(node, ast.Import):
-                yield from (alias.name for alias in node.names)
-            elif isinstance(node, ast.ImportFrom):
-                base = node.module or ""
-                if node.level:
-                    parents = package.split(".")
-                    parents = parents[: len(parents) - node.level + 1]
-                    base = ".".join([*parents, base] if base else parents)
-                yield base
-                yield from (f"{base}.{alias.name}" for alias in node.names)
+        elif found["modules"]:
+            yield from names(found["modules"])
+        else:
+            base = found["base"]
+            if found["dots"]:
+                parents = package.split(".")
+                parents = parents[: len(parents) - len(found["dots"]) + 1]
+                base = ".".join([*parents, base] if base else parents)
+            yield base
+            yield from (f"{base}.{part}" for part in names(found["parts"]))
+
+
+def names(text: str) -> Iterator[str]:
+    """Those of `a, b as c`."""
+    for part in text.strip("()").split(","):
+        if words := part.split():
+            yield words[0]
 
 
 def try_import(name: str) -> None:
     try:
         importlib.import_module(name)
-    except BaseException:  # noqa: BLE001 - what is not there now is an error only for a delivery that needs it.
+    except BaseException:  # What is not there now is an error only for a delivery that needs it.
         pass
 
 
 def is_ours(module: ModuleType | None) -> bool:
     """Whether it comes from the handler's folder or its packages, and not with Python."""
     file = getattr(module, "__file__", None) or ""
-    return FOLDER.match(f'File "{file}') is not None and not file.startswith("/python/")
+    return FOLDER.match(f'File "{file}') is not None
 
 
 def remember_source(module: ModuleType) -> None:

@@ -35,7 +35,7 @@ class Json:
 # One value of an AMQP field table, such as a header's. Each comes back as the type that it was sent as: an `int` is an
 # integer of 64 bits, a `float` a double even where it is whole, `bytes` a byte array and `None` AMQP's `void`. Where
 # one is published, a `datetime` with a time zone does for a Timestamp, and a dict or list for Json.
-FieldValue = Union[bool, int, float, str, bytes, Timestamp, Json, None, datetime, dict, list]
+FieldValue = Union[bool, int, float, str, bytes, Timestamp, Json, None, datetime, dict[str, Any], list[Any]]
 
 
 @dataclass(slots=True)

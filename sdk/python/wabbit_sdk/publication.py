@@ -47,7 +47,8 @@ class Publication:
     @classmethod
     def text(cls, exchange: str, routing_key: str, text: str, **more: Unpack[PropertyArguments]) -> Publication:
         """A message with that text, and the content type `text/plain`."""
-        return cls(exchange, routing_key, text, **{"content_type": "text/plain", **more})
+        more.setdefault("content_type", "text/plain")
+        return cls(exchange, routing_key, text, **more)
 
     @classmethod
     def json(cls, exchange: str, routing_key: str, value: Any, **more: Unpack[PropertyArguments]) -> Publication:
@@ -55,7 +56,8 @@ class Publication:
 
         The value may hold dataclasses. A TypeError or ValueError where it has no JSON form.
         """
-        return cls(exchange, routing_key, json_text.write(value), **{"content_type": "application/json", **more})
+        more.setdefault("content_type", "application/json")
+        return cls(exchange, routing_key, json_text.write(value), **more)
 
 
 def made_properties(properties: Properties | None, more: Any) -> Properties:

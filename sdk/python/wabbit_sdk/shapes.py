@@ -14,7 +14,7 @@ class Mismatch(ValueError):
     """The value is not of the type."""
 
 
-class Repeated(dict):
+class Repeated(dict[str, Any]):
     """An object with a name that is there twice. Which of them counts, readers disagree about."""
 
     def __init__(self, pairs: list[tuple[str, Any]]) -> None:
@@ -31,7 +31,7 @@ def reader(shape: Any) -> Reader:
     """What makes that type of a JSON value, or raises a Mismatch. A TypeError where the type has no JSON form."""
     if shape in PLAIN:
         return PLAIN[shape]
-    if is_dataclass(shape):
+    if isinstance(shape, type) and is_dataclass(shape):
         return _dataclass(shape)
     origin, arguments = get_origin(shape), get_args(shape)
     if shape in (list, dict):
@@ -174,14 +174,20 @@ def _float(value: Any) -> float:
     return value
 
 
-NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", type(None): "null"}
+NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    bool: "true or false",
+    type(None): "null",
+}
 
 PLAIN: dict[Any, Reader] = {shape: _exactly(shape, name) for shape, name in NAMES.items()}
 PLAIN |= {float: _float, None: PLAIN[type(None)], Any: lambda value: value, object: lambda value: value}
 
 
 def _name(shape: Any) -> str:
-    return NAMES.get(shape) or getattr(shape, "__name__", str(shape))
+    return NAMES.get(shape) or str(getattr(shape, "__name__", shape))
 
 
 def _mismatch(expected: str, value: Any) -> Mismatch:

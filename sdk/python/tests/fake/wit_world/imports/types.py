@@ -17,8 +17,6 @@ PROPERTIES = (
     "timestamp kind user_id app_id"
 )
 Properties = make_dataclass("Properties", PROPERTIES.split())
-Delivery = make_dataclass(
-    "Delivery", "body properties exchange routing_key queue redelivered attempt".split()
-)
+Delivery = make_dataclass("Delivery", "body properties exchange routing_key queue redelivered attempt".split())
 Publication = make_dataclass("Publication", "exchange routing_key body properties".split())
 Outcome = make_dataclass("Outcome", "settlement publications".split())
