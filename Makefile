@@ -62,6 +62,12 @@ setup: ## install what is missing: RabbitMQ, Python packages, Rust targets, comp
 toolchains: ## install the compilers of all languages
 	@scripts/languages setup
 
+.PHONY: languages
+languages: toolchains guests ## try and measure every language, and write the table of docs/languages.md
+	cargo build --locked --release --bin wabbit
+	cargo test --locked -p wabbit-tests conformance::
+	@scripts/languages-table
+
 .PHONY: clean
 clean: ## remove everything that was built
 	cargo clean

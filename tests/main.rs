@@ -15,6 +15,8 @@ mod ack_none;
 mod bad_input;
 mod breaker;
 mod broker_fixture;
+mod commands;
+mod conformance;
 mod dead;
 mod docs;
 mod faults;

@@ -3,7 +3,14 @@
 //! Nothing is lost on the way in: every AMQP type has a [`Value`], so that a copy of a delivery (a dead letter, say)
 //! carries the very headers that came. What a handler sees is narrower and is made at the sandbox's edge.
 
+pub mod json;
+
 use std::sync::Arc;
+
+/// AMQP's delivery mode of a message that a restart of the broker may lose.
+pub const TRANSIENT: u8 = 1;
+/// AMQP's delivery mode of a message that survives a restart of the broker, in a durable queue.
+pub const PERSISTENT: u8 = 2;
 
 /// One delivery. Cheap to share: the host keeps it until it is settled, while a handler reads it.
 #[derive(Debug, Clone, PartialEq)]

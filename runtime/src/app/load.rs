@@ -17,7 +17,7 @@ use super::{
 use crate::{
     manifest::{Manifest, read_folder, report},
     outcome::Rules,
-    sandbox::{CallLimits, Digest, LoadError, Plugin, Sandbox, Source},
+    sandbox::{CallLimits, Digest, Grants, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
     telemetry::Metrics,
 };
 
@@ -50,18 +50,21 @@ pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics
     let plugins = load_plugins(settings, sandbox, &folder.manifests).await;
     let mut workers = Vec::new();
     for manifest in folder.manifests {
-        match plugins.get(&manifest.plugin) {
-            Some(Ok(plugin)) => {
-                let version = version(settings, &manifest, Arc::clone(plugin));
+        let Some(loaded) = plugins.get(&manifest.plugin) else { continue };
+        let log = LogSink::new(manifest.name.as_str().into());
+        let version = loaded.clone().and_then(|plugin| {
+            version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
+        });
+        match version {
+            Ok(version) => {
                 let metrics = metrics.worker(&manifest.name);
-                workers.push(Arc::new(Worker::new(manifest, version, metrics)));
+                workers.push(Arc::new(Worker::new(manifest, version, log, metrics)));
             }
-            Some(Err(problem)) => refused.push(Refused {
+            Err(problem) => refused.push(Refused {
                 name: manifest.name,
                 path: manifest.path,
                 problems: vec![report::Problem::new(problem)],
             }),
-            None => {}
         }
     }
     refused.sort_by(|a, b| a.path.cmp(&b.path));
@@ -74,6 +77,14 @@ pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics
         );
     }
     Ok(Loaded { workers, refused })
+}
+
+fn problem(settings: &Settings, manifest: &Manifest, error: &LoadError) -> String {
+    problem_at(&plugin_path(settings, &manifest.plugin), error)
+}
+
+fn problem_at(path: &Path, error: &LoadError) -> String {
+    format!("plugin `{}` {error}", path.display())
 }
 
 /// Loads every plugin that is named, at most so many at once, off the executor.
@@ -94,8 +105,7 @@ async fn load_plugins(
         tasks.spawn(async move {
             let _permit = at_once.acquire_owned().await;
             let loaded = load_plugin(&sandbox, &path, &by_digest).await;
-            let problem = |error: LoadError| format!("plugin `{}` {error}", path.display());
-            (name, loaded.map_err(problem))
+            (name, loaded.map_err(|error| problem_at(&path, &error)))
         });
     }
     let mut plugins = BTreeMap::new();
@@ -126,24 +136,33 @@ async fn load_plugin(
     Ok(plugin)
 }
 
-/// The version of a worker that this plugin makes.
-pub fn version(settings: &Settings, manifest: &Manifest, plugin: Arc<Plugin>) -> Version {
-    Version {
+/// The version of a worker that this plugin makes. Its output goes to `log`.
+///
+/// Errors: the plugin asks for what the manifest does not grant.
+pub fn version(
+    settings: &Settings,
+    manifest: &Manifest,
+    plugin: Arc<Plugin>,
+    log: Arc<LogSink>,
+) -> Result<Version, LoadError> {
+    plugin.check_granted(&manifest.grant.keys())?;
+    let limits = CallLimits {
+        time: manifest.limits.time,
+        memory: manifest.limits.memory,
+        output: settings.host.max_output,
+        publications: settings.host.max_publications,
+    };
+    Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        limits: CallLimits {
-            time: manifest.limits.time,
-            memory: manifest.limits.memory,
-            output: settings.host.max_output,
-            publications: settings.host.max_publications,
-        },
+        scope: Arc::new(Scope { limits, grants: Grants::default(), log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,
             user: settings.amqp.urls.user().to_owned(),
             max_body: settings.host.max_body,
         },
-    }
+    })
 }
 
 fn name_of(path: &Path) -> String {

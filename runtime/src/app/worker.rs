@@ -17,7 +17,7 @@ use crate::{
     amqp::{Link, Session},
     manifest::Manifest,
     outcome::Rules,
-    sandbox::{CallLimits, LogSink, Plugin},
+    sandbox::{LogSink, Plugin, Scope},
     settle::{Breaker, Stage},
     telemetry::WorkerMetrics,
 };
@@ -48,8 +48,8 @@ pub struct Version {
     pub plugin: Arc<Plugin>,
     /// `sha256:…` of the plugin, as it goes into dead letters.
     pub digest: String,
-    /// What one delivery may use.
-    pub limits: CallLimits,
+    /// What its calls may use and reach.
+    pub scope: Arc<Scope>,
     /// What its publications are checked against.
     pub rules: Rules,
 }
@@ -78,10 +78,10 @@ pub enum State {
 
 impl Worker {
     /// A worker that has not started.
-    pub fn new(manifest: Manifest, version: Version, metrics: WorkerMetrics) -> Self {
+    pub fn new(manifest: Manifest, version: Version, log: Arc<LogSink>, metrics: WorkerMetrics) -> Self {
         let name: Arc<str> = manifest.name.as_str().into();
         Self {
-            log: LogSink::new(Arc::clone(&name)),
+            log,
             breaker: manifest.breaker.map(|policy| Mutex::new(Breaker::new(policy))),
             name,
             manifest,

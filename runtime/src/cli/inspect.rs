@@ -6,7 +6,7 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Failed;
-use crate::sandbox::inspect::{FileKind, inspect};
+use crate::sandbox::inspect::inspect;
 
 #[derive(Args)]
 pub(super) struct Inspect {
@@ -24,7 +24,7 @@ impl Inspect {
         if self.json {
             println!("{}", serde_json::to_string(&found).map_err(anyhow::Error::from)?);
         } else {
-            println!("{}: {}", self.file.display(), found.kind.refusal());
+            println!("{}: {}", self.file.display(), found.kind);
             println!("size: {} bytes", found.size);
             println!("digest: {}", found.digest);
             list("exports", &found.exports);
@@ -32,10 +32,10 @@ impl Inspect {
             list("needs grants", &found.needs);
             list("made by", &found.producers);
         }
-        if let Err(error) = found.check_imports() {
+        if let Err(error) = found.check_known().and_then(|()| found.check_granted(&[])) {
             eprintln!("warning: {error}");
         }
-        if found.kind == FileKind::Handler { Ok(()) } else { Err(Failed::Reported) }
+        if found.kind.runs() { Ok(()) } else { Err(Failed::Reported) }
     }
 }
 

@@ -1,23 +1,23 @@
 //! `wabbit invoke`: one message through one plugin. Nothing is published.
 
 use std::{
+    fmt,
     path::PathBuf,
-    sync::Arc,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use serde_json::{Value as Json, json};
+use serde_json::{Map, Value as Json, json};
 
 use super::{
     Failed, SettingsArgs, executor, settings, style,
-    text::{BodyArgs, header, table_json},
+    text::{BodyArgs, header, read},
 };
 use crate::{
     app::{self, settings::LogFormat},
-    delivery::{Delivery, Properties, Value},
+    delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
-    outcome::{Outcome, Settlement, check},
+    outcome::{self, Outcome, Settlement, check},
     sandbox::{LogSink, Sandbox, Source},
     telemetry,
 };
@@ -29,6 +29,9 @@ pub(super) struct Invoke {
     /// Use the limits and grants of this manifest; without one, nothing is granted
     #[arg(long, value_name = "FILE")]
     manifest: Option<PathBuf>,
+    /// The delivery as JSON, as a command reads it; `-` for standard input
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "body_file", "routing_key", "exchange", "headers", "content_type", "reply_to"])]
+    delivery: Option<PathBuf>,
     #[command(flatten)]
     body: BodyArgs,
     /// The delivery's routing key
@@ -46,12 +49,21 @@ pub(super) struct Invoke {
     /// The delivery's reply-to
     #[arg(long, value_name = "QUEUE")]
     reply_to: Option<String>,
+    /// Run it so often, or until it fails; the outcome printed is the last
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::builder::RangedU64ValueParser::<usize>::new().range(1..=REPEAT_MAX))]
+    repeat: usize,
+    /// With --repeat, call one instance again and again instead of a fresh one each time
+    #[arg(long)]
+    reuse: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
     #[command(flatten)]
     settings: SettingsArgs,
 }
+
+/// How often a handler is run at most: the times are kept until all are there.
+const REPEAT_MAX: u64 = 10_000_000;
 
 impl Invoke {
     pub(super) fn execute(self) -> Result<(), Failed> {
@@ -67,15 +79,33 @@ impl Invoke {
         let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
         let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
-        let version = app::version(&settings, &manifest, plugin);
+        let log = LogSink::new(manifest.name.as_str().into());
+        let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
-        let log = LogSink::new(Arc::from(manifest.name.as_str()));
 
         let executor = executor()?;
-        let start = Instant::now();
-        let result = executor.block_on(version.plugin.handle(&delivery, &version.limits, &log));
-        let took = start.elapsed();
+        let mut took = Vec::new();
+        let result = executor.block_on(async {
+            let mut kept = match self.reuse {
+                true => Some(version.plugin.kept(&version.scope).ok_or_else(|| {
+                    Failed::Usage(format!("`{}` is a command, which ends with its answer", self.file.display()))
+                })?),
+                false => None,
+            };
+            loop {
+                let start = Instant::now();
+                let result = match &mut kept {
+                    Some(instance) => instance.handle(&delivery).await,
+                    None => version.plugin.handle(&delivery, &version.scope).await,
+                };
+                took.push(start.elapsed());
+                if result.is_err() || took.len() >= self.repeat {
+                    return Ok::<_, Failed>(result);
+                }
+            }
+        })?;
         executor.shutdown_background();
+        let took = Took::of(took);
         // What the broker would never see is a failure here, too.
         let reply_to = delivery.properties.reply_to.as_deref();
         let result = result.and_then(|outcome| {
@@ -87,23 +117,26 @@ impl Invoke {
         match result {
             Ok(outcome) => {
                 if self.json {
-                    let json = outcome_json(&outcome, took);
+                    let mut json = outcome::json::of(&outcome).map_err(anyhow::Error::from)?;
+                    if let Some(fields) = json.as_object_mut() {
+                        fields.extend(took.json());
+                    }
                     println!("{json}");
                 } else {
                     print_outcome(&outcome);
-                    println!("took {took:.1?}");
+                    println!("{took}");
                 }
                 Ok(())
             }
             Err(failure) => {
                 if self.json {
-                    println!(
-                        "{}",
-                        json!({"failure": failure.kind.as_str(), "error": failure.error, "took_us": took.as_micros()})
-                    );
+                    let mut fields = took.json();
+                    fields.insert("failure".into(), json!(failure.kind.as_str()));
+                    fields.insert("error".into(), json!(failure.error));
+                    println!("{}", Json::from(fields));
                 } else {
                     eprintln!("failure: {failure}");
-                    eprintln!("took {took:.1?}");
+                    eprintln!("{took}");
                 }
                 Err(Failed::Reported)
             }
@@ -111,6 +144,11 @@ impl Invoke {
     }
 
     fn delivery(&self, manifest: &Manifest) -> anyhow::Result<Delivery> {
+        let queue = manifest.queues.first().map_or("invoke", |queue| queue.name.as_str());
+        if let Some(path) = &self.delivery {
+            return delivery::json::parse_delivery(&read(path)?, queue)
+                .map_err(|error| anyhow::anyhow!("`{}` is not a delivery: {error}", path.display()));
+        }
         Ok(Delivery {
             body: self.body.read()?,
             properties: Properties {
@@ -121,54 +159,61 @@ impl Invoke {
             },
             exchange: self.exchange.clone(),
             routing_key: self.routing_key.clone(),
-            queue: manifest.queues.first().map_or_else(|| "invoke".into(), |queue| queue.name.as_str().into()),
+            queue: queue.into(),
             redelivered: false,
             attempt: 1,
         })
     }
 }
 
-fn settlement(settlement: &Settlement) -> (&'static str, Json) {
-    match settlement {
-        Settlement::Ack => ("ack", Json::Null),
-        Settlement::Requeue => ("requeue", Json::Null),
-        Settlement::Retry(after) => ("retry", json!(after.map(|after| after.as_millis()))),
-        Settlement::DeadLetter(reason) => ("dead-letter", json!(reason)),
+/// How long the calls took, from instantiation to outcome.
+struct Took {
+    count: usize,
+    median: Duration,
+    p99: Duration,
+}
+
+impl Took {
+    /// Of at least one call.
+    fn of(mut took: Vec<Duration>) -> Self {
+        took.sort_unstable();
+        let at = |share: usize| took.get((took.len() - 1) * share / 100).copied().unwrap_or_default();
+        Self { count: took.len(), median: at(50), p99: at(99) }
+    }
+
+    fn json(&self) -> Map<String, Json> {
+        let micros = |took: Duration| json!(took.as_nanos() as f64 / 1000.0);
+        let mut fields = Map::from_iter([("took_us".into(), micros(self.median))]);
+        if self.count > 1 {
+            fields.extend([("took_us_p99".into(), micros(self.p99)), ("repeated".into(), json!(self.count))]);
+        }
+        fields
     }
 }
 
-fn outcome_json(outcome: &Outcome, took: Duration) -> Json {
-    let (name, detail) = settlement(&outcome.settlement);
-    let publications: Vec<_> = outcome
-        .publications
-        .iter()
-        .map(|publication| {
-            let p = &publication.properties;
-            let (key, body) = match std::str::from_utf8(&publication.body) {
-                Ok(text) => ("text", text.to_owned()),
-                Err(_) => ("base64", base64::Engine::encode(&base64::prelude::BASE64_STANDARD, &publication.body)),
-            };
-            json!({
-                "exchange": publication.exchange,
-                "routing_key": publication.routing_key,
-                key: body,
-                "persistent": p.delivery_mode == Some(2),
-                "content_type": p.content_type,
-                "correlation_id": p.correlation_id,
-                "reply_to": p.reply_to,
-                "message_id": p.message_id,
-                "headers": table_json(&p.headers),
-            })
-        })
-        .collect();
-    json!({ "settlement": name, "detail": detail, "publications": publications, "took_us": took.as_micros() })
+impl fmt::Display for Took {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.count {
+            1 => write!(f, "took {:.1?}", self.median),
+            count => {
+                write!(f, "took {:.1?} in the median of {count}, {:.1?} at the 99th percentile", self.median, self.p99)
+            }
+        }
+    }
+}
+
+fn settlement(settlement: &Settlement) -> String {
+    match settlement {
+        Settlement::Ack => "ack".into(),
+        Settlement::Requeue => "requeue".into(),
+        Settlement::Retry(None) => "retry".into(),
+        Settlement::Retry(Some(after)) => format!("retry: {}", humantime::format_duration(*after)),
+        Settlement::DeadLetter(reason) => format!("dead-letter: {reason}"),
+    }
 }
 
 fn print_outcome(outcome: &Outcome) {
-    match settlement(&outcome.settlement) {
-        (name, Json::Null) => println!("{name}"),
-        (name, detail) => println!("{name}: {detail}"),
-    }
+    println!("{}", settlement(&outcome.settlement));
     for publication in &outcome.publications {
         println!("publish to exchange `{}` with routing key `{}`:", publication.exchange, publication.routing_key);
         match std::str::from_utf8(&publication.body) {

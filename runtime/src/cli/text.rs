@@ -1,11 +1,14 @@
 //! What several commands read from their arguments.
 
-use std::{io::Read as _, path::PathBuf};
+use std::{
+    io::Read as _,
+    path::{Path, PathBuf},
+};
 
 use anyhow::Context as _;
 use clap::Args;
 
-use crate::delivery::{Table, Value};
+use crate::delivery::Value;
 
 /// Where a message's body comes from.
 #[derive(Args)]
@@ -24,15 +27,20 @@ impl BodyArgs {
     pub(super) fn read(&self) -> anyhow::Result<Vec<u8>> {
         match (&self.body, &self.body_file) {
             (Some(text), _) => Ok(text.clone().into_bytes()),
-            (None, Some(path)) if path.as_os_str() == "-" => {
-                let mut body = Vec::new();
-                std::io::stdin().read_to_end(&mut body).context("cannot read standard input")?;
-                Ok(body)
-            }
-            (None, Some(path)) => std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display())),
+            (None, Some(path)) => read(path),
             (None, None) => Ok(Vec::new()),
         }
     }
+}
+
+/// A file, or standard input for `-`.
+pub(super) fn read(path: &Path) -> anyhow::Result<Vec<u8>> {
+    if path.as_os_str() == "-" {
+        let mut bytes = Vec::new();
+        std::io::stdin().read_to_end(&mut bytes).context("cannot read standard input")?;
+        return Ok(bytes);
+    }
+    std::fs::read(path).with_context(|| format!("cannot read `{}`", path.display()))
 }
 
 /// A header as it is written on the command line: `NAME=VALUE`. Whole numbers and `true` or `false` become such.
@@ -50,33 +58,4 @@ pub(super) fn header(text: &str) -> Result<(String, Value), String> {
         },
     };
     Ok((name.to_owned(), value))
-}
-
-/// A header table as JSON, for people to look at.
-pub(super) fn table_json(table: &Table) -> serde_json::Value {
-    table.iter().map(|(name, value)| (name.clone(), value_json(value))).collect::<serde_json::Map<_, _>>().into()
-}
-
-/// One value as JSON.
-pub(super) fn value_json(value: &Value) -> serde_json::Value {
-    use serde_json::json;
-    match value {
-        Value::Bool(b) => json!(b),
-        Value::I8(n) => json!(n),
-        Value::U8(n) => json!(n),
-        Value::I16(n) => json!(n),
-        Value::U16(n) => json!(n),
-        Value::I32(n) => json!(n),
-        Value::U32(n) => json!(n),
-        Value::I64(n) => json!(n),
-        Value::F32(n) => json!(n),
-        Value::F64(n) => json!(n),
-        Value::Decimal { scale, value } => json!({ "scale": scale, "value": value }),
-        Value::Text(bytes) => json!(String::from_utf8_lossy(bytes)),
-        Value::Bytes(bytes) => json!({ "bytes": bytes }),
-        Value::Array(values) => values.iter().map(value_json).collect(),
-        Value::Timestamp(seconds) => json!({ "timestamp": seconds }),
-        Value::Table(table) => table_json(table),
-        Value::Void => serde_json::Value::Null,
-    }
 }

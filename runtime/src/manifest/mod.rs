@@ -246,6 +246,13 @@ pub struct Grant {
     pub publish: Vec<PublishGrant>,
 }
 
+impl Grant {
+    /// The keys that open an interface of the host to the handler.
+    pub fn keys(&self) -> Vec<&'static str> {
+        Vec::new()
+    }
+}
+
 /// All manifests of a folder, good and bad.
 #[derive(Debug, Default)]
 pub struct Folder {

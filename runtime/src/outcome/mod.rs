@@ -1,6 +1,7 @@
 //! What a handler answered, or why it did not.
 
 mod check;
+pub mod json;
 
 use std::{fmt, time::Duration};
 

@@ -19,9 +19,9 @@ use std::{
 use anyhow::{Context as _, bail};
 use nix::{fcntl::OFlag, unistd::geteuid};
 use sha2::{Digest as _, Sha256};
-use wasmtime::{Engine, component::Component};
+use wasmtime::Engine;
 
-use super::Digest;
+use super::{Digest, compiled::Compiled};
 
 /// The most that the folder may hold, in bytes; the oldest entries go first.
 const FOLDER_BYTES_MAX: u64 = 2 * 1024 * 1024 * 1024;
@@ -54,7 +54,7 @@ impl Cache {
     }
 
     /// The compiled form of the plugin with this digest, where there is a sound one.
-    pub(super) fn load(&self, engine: &Engine, source: Digest) -> Option<Component> {
+    pub(super) fn load<C: Compiled>(&self, engine: &Engine, source: Digest) -> Option<C> {
         let key = self.key(source);
         self.entries().into_iter().filter(|entry| entry.name.starts_with(&key)).find_map(|entry| {
             self.map(engine, &entry.path).map_or_else(
@@ -92,7 +92,7 @@ impl Cache {
     }
 
     /// Verifies an entry and maps the very file that was verified.
-    fn map(&self, engine: &Engine, path: &Path) -> anyhow::Result<Component> {
+    fn map<C: Compiled>(&self, engine: &Engine, path: &Path) -> anyhow::Result<C> {
         let flags = OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC;
         let mut file = OpenOptions::new().read(true).custom_flags(flags.bits()).open(path)?;
         let metadata = file.metadata()?;
@@ -107,8 +107,9 @@ impl Cache {
         // SAFETY: these are the bytes that this host, or one of the same user, compiled: only the owner may write to
         // the folder and the file, and the digest in the name is that of the content. The path leads to the file that
         // is open here, whatever was put under its name since.
-        let component = unsafe { Component::deserialize_file(engine, format!("/proc/self/fd/{}", file.as_raw_fd())) };
-        component.map_err(|error| anyhow::anyhow!("{error:#}"))
+        let compiled =
+            unsafe { C::deserialize_file(engine, Path::new(&format!("/proc/self/fd/{}", file.as_raw_fd()))) };
+        compiled.map_err(|error| anyhow::anyhow!("{error:#}"))
     }
 
     fn entries(&self) -> Vec<Entry> {
@@ -167,6 +168,8 @@ impl Hasher for Sha256Hasher {
 mod tests {
     use std::os::unix::fs::PermissionsExt as _;
 
+    use wasmtime::component::Component;
+
     use super::*;
 
     /// An empty component.
@@ -190,8 +193,8 @@ mod tests {
     fn an_entry_is_found_again() {
         let folder = folder();
         let (engine, cache, _) = filled(folder.path());
-        assert!(cache.load(&engine, Digest::of(SOURCE)).is_some());
-        assert!(cache.load(&engine, Digest::of(b"other")).is_none());
+        assert!(cache.load::<Component>(&engine, Digest::of(SOURCE)).is_some());
+        assert!(cache.load::<Component>(&engine, Digest::of(b"other")).is_none());
     }
 
     #[test]
@@ -204,7 +207,7 @@ mod tests {
             let mut bytes = fs::read(&path).unwrap();
             damage(&mut bytes);
             fs::write(&path, bytes).unwrap();
-            assert!(cache.load(&engine, Digest::of(SOURCE)).is_none());
+            assert!(cache.load::<Component>(&engine, Digest::of(SOURCE)).is_none());
             assert!(!path.exists());
         }
     }
@@ -216,10 +219,13 @@ mod tests {
         let mut config = wasmtime::Config::new();
         config.epoch_interruption(true);
         let other = Engine::new(&config).unwrap();
-        assert!(Cache::open(folder.path(), &other).unwrap().load(&other, Digest::of(SOURCE)).is_none(), "by its key");
+        assert!(
+            Cache::open(folder.path(), &other).unwrap().load::<Component>(&other, Digest::of(SOURCE)).is_none(),
+            "by its key"
+        );
         assert!(path.exists());
         // Even under the right name: the engine looks for itself.
-        assert!(cache.load(&other, Digest::of(SOURCE)).is_none());
+        assert!(cache.load::<Component>(&other, Digest::of(SOURCE)).is_none());
         assert!(!path.exists());
     }
 

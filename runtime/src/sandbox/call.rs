@@ -1,75 +1,120 @@
 //! One delivery through one plugin: a fresh instance, called once, within its limits.
 
-use std::{
-    pin::pin,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{pin::pin, sync::Arc, time::Instant};
 
-use wasmtime::{PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
-use super::{Plugin, contract, host::Host, log::LogSink};
+use super::{
+    Plugin,
+    contract::{self, Worker, WorkerPre},
+    host::Host,
+    plugin::Entry,
+    scope::{CallLimits, Scope},
+};
 use crate::{
     delivery::Delivery,
     outcome::{Failure, FailureKind, Outcome},
 };
 
-/// What one call may use.
-#[derive(Debug, Clone)]
-pub struct CallLimits {
-    /// Wall-clock time from instantiation to the returned outcome, host calls included.
-    pub time: Duration,
-    /// Bytes of linear memory, summed over all memories of the instance.
-    pub memory: usize,
-    /// Bytes of the returned outcome.
-    pub output: usize,
-    /// Publications in one outcome.
-    pub publications: usize,
-}
-
 impl Plugin {
-    /// Runs the handler on one delivery. What it writes goes to `log`.
+    /// Runs the handler on one delivery.
     ///
     /// Errors are failures of this delivery alone; nothing of the instance is left when this returns or is dropped.
-    pub async fn handle(
-        &self,
-        delivery: &Delivery,
-        limits: &CallLimits,
-        log: &Arc<LogSink>,
-    ) -> Result<Outcome, Failure> {
-        let deadline = Instant::now() + limits.time;
-        let mut store = Store::new(self.pre.engine(), Host::new(Arc::clone(log), limits.memory, deadline));
-        store.limiter(|host| &mut host.memory);
-        store.set_hostcall_fuel(limits.output);
-        store.set_epoch_deadline(1);
-        // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
-        // stopped by the time-out below. In between it yields, so that its thread serves others, too.
-        store.epoch_deadline_callback(move |_| {
-            Ok(if Instant::now() >= deadline { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
-        });
+    pub async fn handle(&self, delivery: &Delivery, scope: &Arc<Scope>) -> Result<Outcome, Failure> {
+        match &self.entry {
+            Entry::Handler(pre) => Instance::new(pre, scope).handle(delivery).await,
+            Entry::Command(command) => command.run(delivery, scope).await,
+        }
+    }
 
-        let answer = {
-            let call = pin!(async {
-                let worker = self.pre.instantiate_async(&mut store).await?;
-                contract::lower(delivery, async |delivery| {
-                    worker.wabbit_worker_handler().call_handle(&mut store, delivery).await
-                })
-                .await
-            });
-            tokio::time::timeout_at(deadline.into(), call).await
-        };
-        let tail = store.data().finish_log();
-        match answer {
-            Ok(Ok(answer)) => contract::lift(answer, limits.publications),
-            Ok(Err(error)) => Err(explain(&error, store.data().memory.exceeded, limits, &tail)),
-            Err(_) => Err(too_long(limits, &tail)),
+    /// An instance that is called more than once; nothing for a command, which ends with its answer.
+    pub fn kept(&self, scope: &Arc<Scope>) -> Option<Instance<'_>> {
+        match &self.entry {
+            Entry::Handler(pre) => Some(Instance::new(pre, scope)),
+            Entry::Command(_) => None,
         }
     }
 }
 
+/// A handler with a memory of its own. Whatever it keeps there is seen by the next delivery that it handles.
+pub struct Instance<'a> {
+    pre: &'a WorkerPre<Host>,
+    store: Store<Host>,
+    /// Made by the first call, within its time.
+    worker: Option<Worker>,
+}
+
+impl<'a> Instance<'a> {
+    fn new(pre: &'a WorkerPre<Host>, scope: &Arc<Scope>) -> Self {
+        Self { pre, store: new_store(pre.engine(), Host::new(Arc::clone(scope), None)), worker: None }
+    }
+
+    /// Runs the handler on one delivery. After a failure the instance is of no more use.
+    pub async fn handle(&mut self, delivery: &Delivery) -> Result<Outcome, Failure> {
+        let Self { pre, store, worker } = self;
+        let deadline = store.data_mut().start();
+        let answer = within(deadline, async {
+            let worker = match worker {
+                Some(worker) => worker,
+                None => worker.insert(pre.instantiate_async(&mut *store).await?),
+            };
+            contract::lower(delivery, async |delivery| {
+                worker.wabbit_worker_handler().call_handle(&mut *store, delivery).await
+            })
+            .await
+        })
+        .await;
+        let host = store.data();
+        let (tail, limits) = (host.finish_log(), &host.scope.limits);
+        match answer {
+            // Memory that was refused is often noticed by the handler itself, which then gives up in its own way.
+            Some(Ok(Err(error))) if host.memory.exceeded => Err(out_of_memory(limits, &error, &tail)),
+            Some(Ok(answer)) => contract::lift(answer, limits),
+            Some(Err(error)) => Err(explain(&error, host.memory.exceeded, limits, &tail)),
+            None => Err(too_long(limits, &tail)),
+        }
+    }
+}
+
+impl CallLimits {
+    /// What can only be looked at in the outcome itself.
+    pub(super) fn check(&self, outcome: &Outcome) -> Result<(), Failure> {
+        let too_much = |text: String| Err(Failure::new(FailureKind::OutputLimit, text));
+        if outcome.publications.len() > self.publications {
+            return too_much(format!(
+                "{} publications, the limit is {}",
+                outcome.publications.len(),
+                self.publications
+            ));
+        }
+        let bytes: usize = outcome.publications.iter().map(|publication| publication.body.len()).sum();
+        if bytes > self.output { Err(too_large(self, "")) } else { Ok(()) }
+    }
+}
+
+/// A store with the limits of the host's scope.
+pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
+    let output = host.scope.limits.output;
+    let mut store = Store::new(engine, host);
+    store.limiter(|host| &mut host.memory);
+    store.set_hostcall_fuel(output);
+    store.set_epoch_deadline(1);
+    // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
+    // stopped by `within`. In between it yields, so that its thread serves others, too.
+    store.epoch_deadline_callback(|store| {
+        Ok(if Instant::now() >= store.data().deadline { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+    });
+    store
+}
+
+/// What the call came to; nothing where its time was over first.
+pub(super) async fn within<R>(deadline: Instant, call: impl Future<Output = R>) -> Option<R> {
+    tokio::time::timeout_at(deadline.into(), pin!(call)).await.ok()
+}
+
 /// The failure behind an error of wasmtime.
-fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &CallLimits, tail: &str) -> Failure {
+pub(super) fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &CallLimits, tail: &str) -> Failure {
     let cause = error.root_cause().to_string();
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return failure(FailureKind::Exit, format!("the handler called exit({}) instead of returning", exit.0), tail);
@@ -78,20 +123,28 @@ fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &CallLimits, 
         return too_long(limits, tail);
     }
     if memory_exceeded {
-        let limit = bytesize::ByteSize::b(limits.memory as u64);
-        return failure(FailureKind::MemoryLimit, format!("more memory than the limit of {limit} ({cause})"), tail);
+        return out_of_memory(limits, &cause, tail);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(FailureKind::Host, format!("no room for one more instance: {cause}"));
     }
     if cause.contains("hostcall fuel") || cause.contains("fuel allocated for hostcalls") {
-        let limit = bytesize::ByteSize::b(limits.output as u64);
-        return failure(FailureKind::OutputLimit, format!("the outcome is larger than the limit of {limit}"), tail);
+        return too_large(limits, tail);
     }
     failure(FailureKind::Trap, cause, tail)
 }
 
-fn too_long(limits: &CallLimits, tail: &str) -> Failure {
+pub(super) fn out_of_memory(limits: &CallLimits, cause: &str, tail: &str) -> Failure {
+    let limit = bytesize::ByteSize::b(limits.memory as u64);
+    failure(FailureKind::MemoryLimit, format!("more memory than the limit of {limit} ({cause})"), tail)
+}
+
+pub(super) fn too_large(limits: &CallLimits, tail: &str) -> Failure {
+    let limit = bytesize::ByteSize::b(limits.output as u64);
+    failure(FailureKind::OutputLimit, format!("the outcome is larger than the limit of {limit}"), tail)
+}
+
+pub(super) fn too_long(limits: &CallLimits, tail: &str) -> Failure {
     let limit = humantime::format_duration(limits.time);
     failure(FailureKind::TimeLimit, format!("the handler took longer than the limit of {limit}"), tail)
 }

@@ -3,20 +3,15 @@
 //! A further minor of the contract gets a module of its own beside `v0_1`; the core knows one `Delivery` and one
 //! `Outcome` whatever the number of them.
 
-use std::{
-    collections::BTreeSet,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use wasmtime::component::{HasSelf, Linker};
 
-use super::host::Host;
+use super::{host::Host, scope::CallLimits};
 use crate::{
-    delivery::{Delivery, Properties, Table, Value},
+    delivery::{Delivery, PERSISTENT, Properties, TRANSIENT, Table, Value, json},
     outcome::{Failure, FailureKind, Outcome, Publication, RESERVED_PREFIX, Settlement},
 };
-
-mod json;
 
 /// The bindings of 0.1.
 pub(super) mod v0_1 {
@@ -30,7 +25,7 @@ pub(super) mod v0_1 {
 
 use v0_1::wabbit::worker::types as wire;
 
-pub(super) use v0_1::WorkerPre;
+pub(super) use v0_1::{Worker, WorkerPre};
 
 /// Links what the contract offers to handlers: `context` and `text`.
 pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
@@ -41,7 +36,7 @@ impl wire::Host for Host {}
 
 impl v0_1::wabbit::worker::context::Host for Host {
     fn worker(&mut self) -> String {
-        self.worker.worker().to_string()
+        self.scope.log.worker().to_string()
     }
 
     fn remaining_ms(&mut self) -> u32 {
@@ -96,10 +91,6 @@ pub(super) async fn lower<R>(delivery: &Delivery, call: impl AsyncFnOnce(wire::D
     .await
 }
 
-/// AMQP's delivery modes.
-const TRANSIENT: u8 = 1;
-const PERSISTENT: u8 = 2;
-
 fn field<'a>(value: &'a Value, made: &mut impl Iterator<Item = &'a String>) -> wire::FieldParam<'a> {
     use wire::FieldParam as F;
     match value {
@@ -124,14 +115,8 @@ fn field<'a>(value: &'a Value, made: &mut impl Iterator<Item = &'a String>) -> w
 }
 
 /// The core's words for what a handler answered.
-pub(super) fn lift(answer: Result<wire::Outcome, String>, max_publications: usize) -> Result<Outcome, Failure> {
+pub(super) fn lift(answer: Result<wire::Outcome, String>, limits: &CallLimits) -> Result<Outcome, Failure> {
     let outcome = answer.map_err(|error| Failure::new(FailureKind::HandlerError, error))?;
-    if outcome.publications.len() > max_publications {
-        return Err(Failure::new(
-            FailureKind::OutputLimit,
-            format!("{} publications, the limit is {max_publications}", outcome.publications.len()),
-        ));
-    }
     let settlement = match outcome.settlement {
         wire::Settlement::Ack => Settlement::Ack,
         wire::Settlement::Requeue => Settlement::Requeue,
@@ -139,7 +124,9 @@ pub(super) fn lift(answer: Result<wire::Outcome, String>, max_publications: usiz
         wire::Settlement::DeadLetter(reason) => Settlement::DeadLetter(reason),
     };
     let publications = outcome.publications.into_iter().map(publication).collect::<Result<_, _>>()?;
-    Ok(Outcome { settlement, publications })
+    let outcome = Outcome { settlement, publications };
+    limits.check(&outcome)?;
+    Ok(outcome)
 }
 
 fn publication(publication: wire::Publication) -> Result<Publication, Failure> {
@@ -164,8 +151,7 @@ fn publication(publication: wire::Publication) -> Result<Publication, Failure> {
 
 fn headers(fields: Vec<(String, wire::FieldResult)>) -> Result<Table, Failure> {
     let malformed = |error: String| Failure::new(FailureKind::MalformedOutcome, error);
-    let mut names = BTreeSet::new();
-    if let Some((name, _)) = fields.iter().find(|(name, _)| !names.insert(name.as_str())) {
+    if let Some(name) = json::twice(fields.iter().map(|(name, _)| name.as_str())) {
         return Err(malformed(format!("header `{name}` stands twice in a publication")));
     }
     fields

@@ -40,6 +40,8 @@ const DECOMMIT_BATCH: usize = 32;
 pub struct Sandbox {
     pub(super) engine: Engine,
     pub(super) linker: Linker<Host>,
+    /// For commands that are core modules.
+    pub(super) core_linker: wasmtime::Linker<Host>,
     pub(super) cache: Option<Cache>,
     slots: usize,
     ticking: Arc<AtomicBool>,
@@ -50,7 +52,7 @@ impl Sandbox {
     ///
     /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
     pub fn new(limits: &HostLimits, cache: Option<&Path>) -> anyhow::Result<Self> {
-        let (engine, linker) = engine_and_linker(&config(limits)?)
+        let (engine, linker, core_linker) = engine_and_linkers(&config(limits)?)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
         let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
             Ok(cache) => Some(cache),
@@ -69,7 +71,7 @@ impl Sandbox {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Self { engine, linker, cache, slots: limits.running, ticking })
+        Ok(Self { engine, linker, core_linker, cache, slots: limits.running, ticking })
     }
 
     /// How many handlers can run at once in this host.
@@ -84,12 +86,14 @@ impl Drop for Sandbox {
     }
 }
 
-fn engine_and_linker(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>)> {
+fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>, wasmtime::Linker<Host>)> {
     let engine = Engine::new(config)?;
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
-    Ok((engine, linker))
+    let mut core_linker = wasmtime::Linker::new(&engine);
+    wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
+    Ok((engine, linker, core_linker))
 }
 
 fn config(limits: &HostLimits) -> anyhow::Result<Config> {

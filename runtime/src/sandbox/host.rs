@@ -3,54 +3,85 @@
 use std::{sync::Arc, time::Instant};
 
 use wasmtime::ResourceLimiter;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxView, WasiView};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
 
-use super::log::{GuestLog, LogSink};
+use super::{command::Stdio, log::GuestLog, scope::Scope};
 
 /// The state of one store.
 pub(super) struct Host {
     /// Made when it is asked for first: most handlers that only compute never do.
     wasi: Option<Box<Wasi>>,
+    /// What a command reads and writes, until its WASI is made.
+    stdio: Option<Stdio>,
     pub(super) memory: MemoryLimit,
-    pub(super) worker: Arc<LogSink>,
+    pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
 }
 
 struct Wasi {
-    ctx: WasiCtx,
-    table: ResourceTable,
+    view: View,
     log: GuestLog,
 }
 
+/// What a component's imports work on, or a core module's.
+enum View {
+    Component(WasiCtx, ResourceTable),
+    Core(WasiP1Ctx),
+}
+
 impl Host {
-    pub(super) fn new(worker: Arc<LogSink>, memory: usize, deadline: Instant) -> Self {
-        Self { wasi: None, memory: MemoryLimit::new(memory), worker, deadline }
+    /// For a handler, or for a command that reads and writes.
+    pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
+        let memory = MemoryLimit::new(scope.limits.memory);
+        Self { wasi: None, stdio, memory, scope, deadline: Instant::now() }
+    }
+
+    /// A call begins. Returns when its time is over.
+    pub(super) fn start(&mut self) -> Instant {
+        self.deadline = Instant::now() + self.scope.limits.time;
+        self.deadline
     }
 
     /// Writes out what the guest left of a line, and returns the end of what it wrote.
     pub(super) fn finish_log(&self) -> String {
         self.wasi.as_ref().map(|wasi| wasi.log.finish()).unwrap_or_default()
     }
+
+    fn view(&mut self, make: fn(&mut WasiCtxBuilder) -> View) -> &mut View {
+        let Self { wasi, stdio, scope, .. } = self;
+        &mut wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), make)).view
+    }
+
+    /// WASI 0.1, for a command that is a core module.
+    pub(super) fn preview1(&mut self) -> &mut WasiP1Ctx {
+        match self.view(|builder| View::Core(builder.build_p1())) {
+            View::Core(preview1) => preview1,
+            View::Component(..) => unreachable!("a core module's store has no component in it"),
+        }
+    }
 }
 
 impl Wasi {
-    /// An empty WASI: no folders, no sockets, no environment, no arguments; both outputs are the log.
-    fn new(worker: &Arc<LogSink>) -> Box<Self> {
-        let log = GuestLog::new(Arc::clone(worker));
-        let ctx = WasiCtx::builder()
-            .stdout(log.stream("stdout"))
-            .stderr(log.stream("stderr"))
-            .allow_tcp(false)
-            .allow_udp(false)
-            .build();
-        Box::new(Self { ctx, table: ResourceTable::new(), log })
+    /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
+    /// command's one is the outcome.
+    fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
+        let log = GuestLog::new(Arc::clone(&scope.log));
+        let mut builder = WasiCtx::builder();
+        builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
+        match stdio {
+            Some(stdio) => builder.stdin(stdio.stdin).stdout(stdio.stdout),
+            None => builder.stdout(log.stream("stdout")),
+        };
+        Box::new(Self { view: make(&mut builder), log })
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        let wasi = self.wasi.get_or_insert_with(|| Wasi::new(&self.worker));
-        WasiCtxView { ctx: &mut wasi.ctx, table: &mut wasi.table }
+        match self.view(|builder| View::Component(builder.build(), ResourceTable::new())) {
+            View::Component(ctx, table) => WasiCtxView { ctx, table },
+            View::Core(preview1) => preview1.ctx(),
+        }
     }
 }
 

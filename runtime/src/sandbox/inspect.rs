@@ -1,5 +1,7 @@
 //! What a file is, told by its content and without compiling it.
 
+use std::fmt;
+
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, Encoding, ExternalKind, Parser, Payload};
 
@@ -7,16 +9,24 @@ use super::Digest;
 
 /// The version of the contract that this host speaks.
 pub const CONTRACT: &str = "wabbit:worker/handler@0.1.0";
+const EXPECTED: &str =
+    "expected a component or core module that exports `wabbit:worker/handler@0.1.0`, or a WASI command";
+/// Any patch of 0.1: within it only comments change.
+const HANDLER_0_1: &str = "wabbit:worker/handler@0.1.";
 const HANDLER: &str = "wabbit:worker/handler";
 const COMMAND: &str = "wasi:cli/run";
+const PREVIEW_1: &str = "wasi_snapshot_preview1#";
 /// Linked for every plugin, though empty: nearly every toolchain imports these whether it uses them or not.
 const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
 /// What the contract itself offers.
 const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
-/// Interfaces that a manifest grants, and the key that does.
-const GRANTABLE: &[(&str, &str)] =
-    &[("wasi:http/", "http"), ("wasi:config/", "config"), ("wasi:keyvalue/", "keyvalue")];
+/// Interfaces that a manifest grants, the key that does, and what to write.
+const GRANTABLE: &[(&str, &str, &str)] = &[
+    ("wasi:http/", "http", "not supported yet"),
+    ("wasi:config/", "config", "not supported yet"),
+    ("wasi:keyvalue/", "keyvalue", "not supported yet"),
+];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -36,7 +46,7 @@ pub struct Inspection {
     pub needs: Vec<&'static str>,
     /// The imports that no host of this version has.
     pub unknown: Vec<String>,
-    /// Who made it, as far as it says: language and toolchain.
+    /// What made it, as far as it says: `language: …`, `processed-by: …`, `sdk: …`, each with a version.
     pub producers: Vec<String>,
 }
 
@@ -72,39 +82,48 @@ pub enum FileKind {
 }
 
 impl FileKind {
-    /// What a person is told who dropped such a file: what it is, and what was expected.
-    pub fn refusal(&self) -> String {
-        let expected = format!("expected a component that exports `{CONTRACT}`");
+    /// Whether a worker can run it.
+    pub fn runs(&self) -> bool {
+        matches!(self, Self::Handler | Self::CoreHandler { .. } | Self::Command | Self::CoreCommand)
+    }
+}
+
+/// What a person is told who dropped such a file: what it is and, where it does not run, what was expected.
+impl fmt::Display for FileKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handler => format!("exports `{CONTRACT}`"),
+            Self::Handler => write!(f, "is a component that exports `{CONTRACT}`"),
+            Self::CoreHandler { export } => write!(f, "is a core module that exports `{export}`"),
+            Self::Command => f.write_str("is a WASI command (component)"),
+            Self::CoreCommand => f.write_str("is a WASI command (core module)"),
             Self::OtherVersion { export } => {
-                format!("exports `{export}`, a version that this host does not know; {expected}")
+                write!(f, "exports `{export}`, a version that this host does not know; {EXPECTED}")
             }
-            Self::Command => format!("is a WASI command (component); commands are not supported yet; {expected}"),
-            Self::CoreCommand => format!("is a WASI command (core module); commands are not supported yet; {expected}"),
-            Self::CoreHandler { export } => {
-                format!("is a core module that exports `{export}`; core modules are not supported yet; {expected}")
-            }
-            Self::Component => format!("is a component without a handler; {expected}"),
-            Self::CoreModule => format!("is a core module without a handler; {expected}"),
-            Self::NotWasm { problem } => format!("{problem}; {expected}"),
+            Self::Component => write!(f, "is a component without a handler; {EXPECTED}"),
+            Self::CoreModule => write!(f, "is a core module without a handler; {EXPECTED}"),
+            Self::NotWasm { problem } => write!(f, "{problem}; {EXPECTED}"),
         }
     }
 }
 
 impl Inspection {
-    /// Whether all imports are there in this host; else a text that names the first that is not.
-    pub fn check_imports(&self) -> Result<(), String> {
-        if let Some(import) = self.unknown.first() {
-            return Err(format!("imports `{import}`, which this host does not know"));
+    /// Whether this host knows all imports; else a text that names the first that it does not.
+    pub fn check_known(&self) -> Result<(), String> {
+        match self.unknown.first() {
+            Some(import) => Err(format!("imports `{import}`, which this host does not know")),
+            None => Ok(()),
         }
-        let needing = |import: &&String| GRANTABLE.iter().any(|(prefix, _)| import.starts_with(prefix));
-        match (self.imports.iter().find(needing), self.needs.first()) {
-            (Some(import), Some(key)) => {
-                Err(format!("imports `{import}`, which `[grant] {key}` would allow; not supported yet"))
-            }
-            _ => Ok(()),
-        }
+    }
+
+    /// Whether these keys of `[grant]` are all that the imports ask for; else a text with the line to add.
+    pub fn check_granted(&self, granted: &[&str]) -> Result<(), String> {
+        let Some((prefix, key, line)) =
+            GRANTABLE.iter().find(|(_, key, _)| self.needs.contains(key) && !granted.contains(key))
+        else {
+            return Ok(());
+        };
+        let import = self.imports.iter().find(|import| import.starts_with(prefix)).map_or(*prefix, String::as_str);
+        Err(format!("imports `{import}`, which `[grant] {key}` would allow; {line}"))
     }
 }
 
@@ -120,16 +139,22 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
     };
     let mut needs: Vec<_> = GRANTABLE
         .iter()
-        .filter(|(prefix, _)| found.imports.iter().any(|import| import.starts_with(prefix)))
-        .map(|(_, key)| *key)
+        .filter(|(prefix, ..)| found.imports.iter().any(|import| import.starts_with(prefix)))
+        .map(|(_, key, _)| *key)
         .collect();
     needs.dedup();
-    let known = |import: &str| {
-        let grantable = GRANTABLE.iter().map(|(prefix, _)| prefix);
-        ALWAYS.iter().chain(CONTRACT_IMPORTS).chain(grantable).any(|prefix| import.starts_with(prefix))
+    let grantable = GRANTABLE.iter().map(|(prefix, ..)| *prefix);
+    let known: Vec<&str> = match kind {
+        FileKind::CoreHandler { .. } => CONTRACT_IMPORTS.iter().copied().chain([PREVIEW_1]).chain(grantable).collect(),
+        FileKind::CoreCommand => vec![PREVIEW_1],
+        FileKind::Handler | FileKind::Command | FileKind::Component => {
+            ALWAYS.iter().chain(CONTRACT_IMPORTS).copied().chain(grantable).collect()
+        }
+        // Refused for what they are, whatever they import.
+        FileKind::OtherVersion { .. } | FileKind::CoreModule | FileKind::NotWasm { .. } => vec![""],
     };
-    let is_component = matches!(kind, FileKind::Handler | FileKind::Command | FileKind::Component);
-    let unknown = found.imports.iter().filter(|import| is_component && !known(import)).cloned().collect();
+    let unknown = found.imports.iter().filter(|import| !known.iter().any(|prefix| import.starts_with(prefix)));
+    let unknown = unknown.cloned().collect();
     Inspection {
         kind,
         digest: Digest::of(bytes).to_string(),
@@ -226,7 +251,7 @@ impl Found {
         let wasmparser::KnownCustom::Producers(fields) = section.as_known() else { return };
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {
-                let text = format!("{} {}", value.name, value.version).trim_end().to_owned();
+                let text = format!("{}: {} {}", field.name, value.name, value.version).trim_end().to_owned();
                 if !self.producers.contains(&text) {
                     self.producers.push(text);
                 }
@@ -235,24 +260,24 @@ impl Found {
     }
 
     fn kind(&self, encoding: Encoding) -> FileKind {
-        let handler = |separator| {
-            self.exports.iter().find(|name| {
-                name.strip_prefix(HANDLER).is_some_and(|rest| rest.is_empty() || rest.starts_with(separator))
-            })
-        };
-        let command = self.exports.iter().any(|name| name.starts_with(COMMAND));
+        let starts = |prefix: &'static str| move |name: &&String| name.starts_with(prefix);
+        // A version that is known goes before one that is not, and a handler before a command.
+        let known = self.exports.iter().find(starts(HANDLER_0_1));
+        let other = self.exports.iter().find(|name| {
+            name.strip_prefix(HANDLER).is_some_and(|rest| rest.is_empty() || rest.starts_with(['@', '#']))
+        });
         match encoding {
-            Encoding::Component => match handler('@') {
-                // Within 0.1 only comments change.
-                Some(name) if name.starts_with("wabbit:worker/handler@0.1.") => FileKind::Handler,
-                Some(name) => FileKind::OtherVersion { export: name.clone() },
-                None if command => FileKind::Command,
-                None => FileKind::Component,
+            Encoding::Component if known.is_some() => FileKind::Handler,
+            Encoding::Module => match (known, other) {
+                (Some(export), _) => FileKind::CoreHandler { export: export.clone() },
+                (None, Some(export)) => FileKind::OtherVersion { export: export.clone() },
+                (None, None) if self.exports.iter().any(|name| name == "_start") => FileKind::CoreCommand,
+                (None, None) => FileKind::CoreModule,
             },
-            Encoding::Module => match handler('@') {
-                Some(name) => FileKind::CoreHandler { export: name.clone() },
-                None if self.exports.iter().any(|name| name == "_start") => FileKind::CoreCommand,
-                None => FileKind::CoreModule,
+            Encoding::Component => match other {
+                Some(export) => FileKind::OtherVersion { export: export.clone() },
+                None if self.exports.iter().any(|name| name.starts_with(COMMAND)) => FileKind::Command,
+                None => FileKind::Component,
             },
         }
     }
@@ -264,7 +289,7 @@ mod tests {
 
     #[track_caller]
     fn check(bytes: &[u8], expected: &str) {
-        let refusal = inspect(bytes).kind.refusal();
+        let refusal = inspect(bytes).kind.to_string();
         assert!(refusal.starts_with(expected), "{refusal}");
     }
 

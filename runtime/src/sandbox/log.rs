@@ -110,11 +110,13 @@ impl GuestLog {
         GuestStream { log: self.clone(), name }
     }
 
-    /// Writes out a last line without an end, and returns the end of all that was written.
+    /// Writes out a last line without an end, and returns the end of all that was written. What follows is the next
+    /// delivery's.
     pub(super) fn finish(&self) -> String {
         let mut written = lock(&self.0.written);
         self.end_line(&mut written);
-        let lines = written.tail.split(|&byte| byte == b'\n').map(escape).filter(|line| !line.trim().is_empty());
+        let Written { tail, .. } = std::mem::take(&mut *written);
+        let lines = tail.split(|&byte| byte == b'\n').map(escape).filter(|line| !line.trim().is_empty());
         lines.collect::<Vec<_>>().join("\n")
     }
 

@@ -3,8 +3,11 @@
 //! One engine for the host; a plugin is compiled once and instantiated afresh for every delivery, within a time and a
 //! memory of its own. What a guest may call is fixed here, when the plugin is loaded.
 
+mod adapt;
 mod cache;
 mod call;
+mod command;
+mod compiled;
 mod contract;
 mod digest;
 mod engine;
@@ -12,9 +15,11 @@ mod host;
 pub mod inspect;
 mod log;
 mod plugin;
+mod scope;
 
-pub use call::CallLimits;
+pub use call::Instance;
 pub use digest::Digest;
 pub use engine::Sandbox;
 pub use log::{LogSink, escape};
 pub use plugin::{LoadError, Plugin, Source};
+pub use scope::{CallLimits, Grants, Scope};

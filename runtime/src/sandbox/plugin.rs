@@ -1,14 +1,16 @@
 //! From a file to a plugin that can be instantiated.
 
-use std::{fs::File, io::Read as _, path::Path, sync::Arc};
+use std::{borrow::Cow, fs::File, io::Read as _, path::Path, sync::Arc};
 
-use wasmtime::component::Component;
+use wasmtime::{Engine, InstancePre, Module, component::Component};
+use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::{
-    Digest, Sandbox,
+    Digest, Sandbox, adapt,
+    compiled::Compiled,
     contract::WorkerPre,
     host::Host,
-    inspect::{self, FileKind},
+    inspect::{self, FileKind, Inspection},
 };
 
 /// The largest file that is taken for a plugin, in bytes.
@@ -20,7 +22,36 @@ pub struct Plugin {
     pub digest: Digest,
     /// Whether the compiled form came from the cache.
     pub cached: bool,
-    pub(super) pre: WorkerPre<Host>,
+    pub(super) entry: Entry,
+    inspection: Inspection,
+}
+
+impl Plugin {
+    /// Whether these keys of a manifest's `[grant]` are all that it asks for.
+    pub fn check_granted(&self, granted: &[&str]) -> Result<(), LoadError> {
+        self.inspection.check_granted(granted).map_err(LoadError::Import)
+    }
+}
+
+/// How a plugin is entered.
+pub(super) enum Entry {
+    Handler(WorkerPre<Host>),
+    Command(CommandEntry),
+}
+
+/// A WASI command, of either kind.
+pub(super) enum CommandEntry {
+    Component(CommandPre<Host>),
+    Core(InstancePre<Host>),
+}
+
+impl CommandEntry {
+    pub(super) fn engine(&self) -> &Engine {
+        match self {
+            Self::Component(pre) => pre.engine(),
+            Self::Core(pre) => pre.module().engine(),
+        }
+    }
 }
 
 /// Why a file cannot be a worker's plugin.
@@ -70,37 +101,74 @@ impl Sandbox {
     /// takes: call it off the executor.
     pub fn load(&self, source: &Source) -> Result<Arc<Plugin>, LoadError> {
         let inspection = inspect::inspect(&source.bytes);
-        match &inspection.kind {
-            FileKind::Handler => {}
-            kind => return Err(LoadError::NotAHandler(kind.refusal())),
-        }
-        inspection.check_imports().map_err(LoadError::Import)?;
-        let compile_error = |error: wasmtime::Error| LoadError::Compile(describe(&error));
-        let cached = self.cache.as_ref().and_then(|cache| cache.load(&self.engine, source.digest));
-        let from_cache = cached.is_some();
-        let component = match cached {
-            Some(component) => component,
-            None => self.compile(source).map_err(compile_error)?,
+        // What a manifest could grant is not linked yet.
+        inspection.check_known().and_then(|()| inspection.check_granted(&[])).map_err(LoadError::Import)?;
+        let (entry, cached) = match &inspection.kind {
+            FileKind::Handler => self.handler(source, || Ok(Cow::Borrowed(&source.bytes)))?,
+            FileKind::CoreHandler { export } => self.handler(source, || {
+                let adapted = adapt::adapt(&source.bytes).map(Cow::Owned);
+                adapted.map_err(|error| {
+                    LoadError::NotAHandler(format!("is a core module whose `{export}` does not fit: {error:#}"))
+                })
+            })?,
+            FileKind::Command => {
+                let (component, cached) = self.compiled::<Component>(source, || Ok(Cow::Borrowed(&source.bytes)))?;
+                let pre = self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
+                    LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
+                })?;
+                (Entry::Command(CommandEntry::Component(pre)), cached)
+            }
+            FileKind::CoreCommand => {
+                let (module, cached) = self.compiled::<Module>(source, || Ok(Cow::Borrowed(&source.bytes)))?;
+                let pre = self
+                    .core_linker
+                    .instantiate_pre(&module)
+                    .map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {}", describe(&error))))?;
+                (Entry::Command(CommandEntry::Core(pre)), cached)
+            }
+            kind => return Err(LoadError::NotAHandler(kind.to_string())),
         };
+        Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
+    }
+
+    fn handler<'a>(
+        &self,
+        source: &Source,
+        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
+    ) -> Result<(Entry, bool), LoadError> {
+        let (component, cached) = self.compiled::<Component>(source, bytes)?;
         let pre = self.linker.instantiate_pre(&component).and_then(WorkerPre::new).map_err(|error| {
             LoadError::NotAHandler(format!("does not fit the contract `{}`: {}", inspect::CONTRACT, describe(&error)))
         })?;
-        Ok(Arc::new(Plugin { digest: source.digest, cached: from_cache, pre }))
+        Ok((Entry::Handler(pre), cached))
     }
 
-    fn compile(&self, source: &Source) -> wasmtime::Result<Component> {
-        let Some(cache) = &self.cache else { return Component::new(&self.engine, &source.bytes) };
-        let compiled = self.engine.precompile_component(&source.bytes)?;
-        cache.store(source.digest, &compiled);
-        // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
-        if let Some(component) = cache.load(&self.engine, source.digest) {
-            return Ok(component);
+    /// The compiled form of `bytes`, which stand for `source`, and whether it came from the cache.
+    fn compiled<'a, C: Compiled>(
+        &self,
+        source: &Source,
+        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
+    ) -> Result<(C, bool), LoadError> {
+        let cached = || self.cache.as_ref().and_then(|cache| cache.load::<C>(&self.engine, source.digest));
+        if let Some(compiled) = cached() {
+            return Ok((compiled, true));
         }
-        #[expect(unsafe_code, reason = "deserializing trusts the bytes")]
-        // SAFETY: this engine made these bytes a moment ago, and they never left this process.
-        unsafe {
-            Component::deserialize(&self.engine, &compiled)
-        }
+        let compile = |bytes: &[u8]| -> wasmtime::Result<C> {
+            let Some(cache) = &self.cache else { return C::compile(&self.engine, bytes) };
+            let compiled = C::precompile(&self.engine, bytes)?;
+            cache.store(source.digest, &compiled);
+            // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
+            if let Some(compiled) = cached() {
+                return Ok(compiled);
+            }
+            #[expect(unsafe_code, reason = "deserializing trusts the bytes")]
+            // SAFETY: this engine made these bytes a moment ago, and they never left this process.
+            unsafe {
+                C::deserialize(&self.engine, &compiled)
+            }
+        };
+        let compiled = compile(&bytes()?).map_err(|error| LoadError::Compile(describe(&error)))?;
+        Ok((compiled, false))
     }
 }
 

@@ -11,8 +11,8 @@ use serde_json::{Value as Json, json};
 use super::{ID, print, queue_name, waiting, with_broker};
 use crate::{
     amqp::Letters,
-    cli::{Failed, SettingsArgs, settings, text::value_json},
-    delivery::{Delivery, Value},
+    cli::{Failed, SettingsArgs, settings},
+    delivery::{Delivery, Value, json::to_json},
     sandbox::escape,
 };
 
@@ -90,7 +90,7 @@ fn age(letter: &Delivery, now: SystemTime) -> Option<Duration> {
 }
 
 fn as_json(letter: &Delivery, now: SystemTime) -> Json {
-    let header = |name: &str| letter.properties.header(name).map_or(Json::Null, value_json);
+    let header = |name: &str| letter.properties.header(name).map_or(Json::Null, to_json);
     let mut json: serde_json::Map<_, _> =
         FIELDS.iter().map(|(field, name)| (field.replace('-', "_"), header(name))).collect();
     let (kind, body) = preview(&letter.body);
@@ -111,7 +111,7 @@ fn as_text(letter: &Delivery, now: SystemTime) -> String {
         let value = match letter.properties.header(name) {
             None => "-".to_owned(),
             Some(Value::Text(text)) => String::from_utf8_lossy(text).into_owned(),
-            Some(value) => value_json(value).to_string(),
+            Some(value) => to_json(value).to_string(),
         };
         line(field, &value);
         if *field == "attempts" {

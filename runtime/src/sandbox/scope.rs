@@ -1,0 +1,32 @@
+//! What all calls of one worker share: limits, grants, the log. Made with a worker's version, never changed.
+
+use std::{sync::Arc, time::Duration};
+
+use super::LogSink;
+
+/// The scope of one worker's calls.
+pub struct Scope {
+    /// What one call may use.
+    pub limits: CallLimits,
+    /// What a call may reach outside of the sandbox.
+    pub grants: Grants,
+    /// Where the handler's output goes.
+    pub log: Arc<LogSink>,
+}
+
+/// What one call may use.
+#[derive(Debug, Clone)]
+pub struct CallLimits {
+    /// Wall-clock time from instantiation to the returned outcome, host calls included.
+    pub time: Duration,
+    /// Bytes of linear memory, summed over all memories of the instance.
+    pub memory: usize,
+    /// Bytes of the returned outcome.
+    pub output: usize,
+    /// Publications in one outcome.
+    pub publications: usize,
+}
+
+/// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
+#[derive(Default)]
+pub struct Grants {}
