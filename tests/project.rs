@@ -286,6 +286,34 @@ async fn plugins_are_compiled_side_by_side() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_second_build_waits_for_the_first() {
+    let project = Project::new();
+    project.plugin("slow", "x");
+    project.write("plugins/src/slow/do", "touch ../../begun; until [ -e ../../go ]; do sleep 0.05; done");
+    let start = || {
+        let lines = Lines::default();
+        let mut command = host::wabbit(project.0.path());
+        command.arg("build");
+        (Process::start("wabbit build", command, &lines), lines)
+    };
+    let (mut first, _) = start();
+    let begun = async || project.path("plugins/begun").exists().then_some(()).ok_or_else(|| "not yet".to_owned());
+    wait_until(DEADLINE, "the compiler to begin", begun).await;
+    let (mut second, second_lines) = start();
+    let (mut third, third_lines) = start();
+    for lines in [&second_lines, &third_lines] {
+        let waits = async || lines.find("waiting for another build to end").ok_or_else(|| lines.to_string());
+        wait_until(DEADLINE, "the others to wait", waits).await;
+    }
+    third.signal(Signal::SIGTERM);
+    assert_eq!(third.ended(DEADLINE).await.code(), Some(1));
+    project.write("plugins/go", "");
+    assert!(first.ended(DEADLINE).await.success() && second.ended(DEADLINE).await.success());
+    assert_eq!(second_lines.all(), ["waiting for another build to end", "slow: unchanged"]);
+    assert_eq!(project.runs(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn ctrl_c_ends_the_compilers() {
     let project = Project::new();
     project.plugin("slow", "x");

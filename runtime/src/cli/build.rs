@@ -68,9 +68,10 @@ impl Build {
         let stop = CancellationToken::new();
         executor()?.block_on(async {
             // From here on Ctrl-C ends the compilers first; they are no part of the terminal's group.
-            let mut signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()].map(signal);
+            let kinds = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+            let mut signals = kinds.into_iter().map(signal).collect::<Result<Vec<_>, _>>()?;
             let stopping = async {
-                let waits = signals.iter_mut().flatten().map(|signal| Box::pin(signal.recv()));
+                let waits = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
                 futures_util::future::select_all(waits).await;
                 stop.cancel();
                 std::future::pending::<()>().await;
@@ -110,6 +111,7 @@ impl Teller {
 
     fn tell(&self, event: Event) {
         match event {
+            Event::Waiting => eprintln!("waiting for another build to end"),
             Event::Begun(name) => {
                 self.compiling.borrow_mut().insert(name);
                 self.progress.enable_steady_tick(SHOWN_EVERY);

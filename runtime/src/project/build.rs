@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    fs::{self, File},
+    fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
@@ -24,6 +24,9 @@ use crate::sandbox::Digest;
 
 /// How long one compiler may take. The first time it may have to build a whole runtime.
 const SCRIPT_TIME: Duration = Duration::from_secs(15 * 60);
+
+/// How often a build looks whether another one has ended.
+const LOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// In the folder of sources: what is kept from one build to the next.
 const KEPT: &str = ".build";
@@ -51,6 +54,8 @@ pub struct Build {
 /// What happens to a plugin.
 #[derive(Debug)]
 pub enum Event {
+    /// Another build has to end first.
+    Waiting,
     /// Its compiler starts.
     Begun(String),
     /// Nothing more will happen to the plugin of that name.
@@ -111,7 +116,7 @@ impl Build {
         let [sdk, kept] = [self.sdk.clone(), self.sources.join(KEPT)];
         fs::create_dir_all(&kept).map_err(Error::io("make", &kept))?;
         fs::write(kept.join(".gitignore"), "*\n").map_err(Error::io("write", &kept))?;
-        let _lock = lock(&kept)?;
+        let Some(_lock) = self.lock(&kept, stop, told).await? else { return Ok(()) };
         // Scripts run elsewhere.
         let [sdk, kept] = [sdk, kept].map(|path| path.canonicalize().map_err(Error::io("find", &path)));
         let workshop = Workshop {
@@ -137,14 +142,27 @@ impl Build {
         compiling.buffer_unordered(self.jobs.max(1)).collect::<()>().await;
         Ok(())
     }
-}
 
-/// Two builds at once would write the same files.
-fn lock(kept: &Path) -> Result<File, Error> {
-    let path = kept.join(".lock");
-    let file = File::create(&path).map_err(Error::io("write", &path))?;
-    file.lock().map_err(Error::io("lock", &path))?;
-    Ok(file)
+    /// Two builds at once would write the same files: the second waits. None where everything is to stop.
+    async fn lock(&self, kept: &Path, stop: &CancellationToken, told: &impl Fn(Event)) -> Result<Option<File>, Error> {
+        let path = kept.join(".lock");
+        let file = File::create(&path).map_err(Error::io("write", &path))?;
+        let mut is_told = false;
+        while !stop.is_cancelled() {
+            match file.try_lock() {
+                Ok(()) => return Ok(Some(file)),
+                Err(TryLockError::Error(error)) => return Err(Error::io("lock", &path)(error)),
+                Err(TryLockError::WouldBlock) => {}
+            }
+            if !is_told {
+                told(Event::Waiting);
+                is_told = true;
+            }
+            // Not `lock`, which no Ctrl-C would end.
+            tokio::time::sleep(LOCK_LOOK).await;
+        }
+        Ok(None)
+    }
 }
 
 /// What is found out once for each language, and only where a plugin needs it.
