@@ -69,6 +69,14 @@ async fn greets(folder: &Path, name: &str) {
         let outcome: Value = serde_json::from_str(&output.stdout).unwrap();
         (outcome, output.stderr)
     };
+    let inspected: Value =
+        serde_json::from_str(&host::run(folder, &["inspect", &plugin, "--json"]).await.success()).unwrap();
+    let made_by: Vec<_> =
+        inspected["producers"].as_array().unwrap().iter().map(|text| text.as_str().unwrap()).collect();
+    let language = made_by[0].strip_prefix("language: ").unwrap_or_else(|| panic!("{name}: {made_by:?}"));
+    let named = |text: &str| text.to_lowercase().replace("c++", "cpp").split(' ').next().unwrap().to_owned();
+    assert!(name.ends_with(&named(language)) || name == "hello", "{name}: {made_by:?}");
+    assert!(made_by.iter().any(|text| text.starts_with("processed-by: ")), "{name}: {made_by:?}");
     let (outcome, log) = invoke("hi").await;
     let [publication] = &**outcome["publications"].as_array().unwrap() else { panic!("{name}: {outcome}") };
     let fields = ["exchange", "routing_key", "text"].map(|field| publication[field].as_str().unwrap_or_default());

@@ -12,6 +12,7 @@ use std::{
 use futures_util::stream::{self, StreamExt as _};
 use tokio::{process::Command, sync::OnceCell};
 use tokio_util::sync::CancellationToken;
+use wasm_metadata::AddMetadata;
 
 use super::{
     Error,
@@ -223,6 +224,7 @@ impl<F: Fn(Event)> Workshop<'_, F> {
         let start = Instant::now();
         self.compile(language, &folder, &work, &out).await?;
         let took = start.elapsed();
+        name_language(language, &out).await?;
         let Some(bytes) = read(&out)? else {
             return Err(NotBuilt::Failed("the compiler ended well, and left no file".into(), work.join(".log")));
         };
@@ -277,6 +279,19 @@ impl<F: Fn(Event)> Workshop<'_, F> {
             aside.persist(&file).map_err(|error| error.error).map_err(Error::io("write", &file))?;
         }
         Ok(Built::Compiled { file, bytes: bytes.len(), took })
+    }
+}
+
+/// Has the file say which language it was written in, and by what it was compiled: most compilers say nothing, and some
+/// name the language of their own engine. What is no wasm is left as it is, for the host to refuse.
+async fn name_language(language: &Language, out: &Path) -> Result<(), Error> {
+    let Some(bytes) = read(out)? else { return Ok(()) };
+    let mut metadata = AddMetadata::default();
+    metadata.language = vec![(language.file.title.clone(), String::new())];
+    metadata.processed_by = language.version().await.into_iter().map(|version| (version, String::new())).collect();
+    match metadata.to_wasm(&bytes) {
+        Ok(named) => fs::write(out, named).map_err(Error::io("write", out)),
+        Err(_) => Ok(()),
     }
 }
 

@@ -161,7 +161,8 @@ impl Language {
         Ok(Tools { lacking, version })
     }
 
-    async fn version(&self) -> Option<String> {
+    /// The compiler's version, where it says one.
+    pub async fn version(&self) -> Option<String> {
         let mut command = self.shell(&self.file.version);
         command.stderr(Stdio::null()).kill_on_drop(true);
         let output = tokio::time::timeout(LOOK_TIME, command.output()).await.ok()?.ok()?;
