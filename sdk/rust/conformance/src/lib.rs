@@ -144,7 +144,8 @@ mod tests {
 
     #[test]
     fn code_points_are_counted() {
-        let expected = Publication::new("", "json").body(r#"{"text":"hé","length":2}"#).content_type("application/json");
+        let expected =
+            Publication::new("", "json").body(r#"{"text":"hé","length":2}"#).content_type("application/json");
         assert_eq!(publications(doing("json", "hé")), [expected]);
     }
 

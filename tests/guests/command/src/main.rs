@@ -51,8 +51,10 @@ fn main() {
         println!("{}", json!({ "settlement": "ack", "publications": [publication] }));
     }
     let kept: Vec<_> = (0..action.memory).map(|_| vec![1_u8; 1 << 20]).collect();
-    while action.endless {
-        std::hint::spin_loop();
+    if action.endless {
+        loop {
+            std::hint::spin_loop();
+        }
     }
     if action.abort {
         std::process::abort();
