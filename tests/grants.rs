@@ -165,3 +165,38 @@ async fn a_command_has_its_variables_and_arguments() {
     let told = told(nothing.path(), "core_command", &json!({"surroundings": true}), &[]).await;
     assert_eq!(told, json!({"args": [], "env": {}}));
 }
+
+/// A core module without its custom sections: what a compiler makes that knows nothing of components.
+fn plain(module: &[u8]) -> Vec<u8> {
+    let (header, mut rest) = module.split_at(8);
+    let mut plain = header.to_vec();
+    while let Some((&id, after)) = rest.split_first() {
+        let digits = after.iter().position(|byte| byte & 0x80 == 0).unwrap() + 1;
+        let length = after[..digits].iter().rev().fold(0, |sum, byte| sum << 7 | usize::from(byte & 0x7f));
+        let (section, next) = rest.split_at(1 + digits + length);
+        if id != 0 {
+            plain.extend_from_slice(section);
+        }
+        rest = next;
+    }
+    plain
+}
+
+#[tokio::test]
+async fn core_modules_import_what_is_granted_by_its_name() {
+    let folder = project(&format!("{VALUES}\nkeyvalue = \"s\""));
+    let run = async |name: &str, body: Value| {
+        let path = folder.path().join(name);
+        fs::write(&path, plain(&fs::read(guest(name)).unwrap())).unwrap();
+        let arguments = ["invoke", name, "--manifest", "manifests/w.toml", "--json", "--body", &body.to_string()];
+        let mut command = host::wabbit(folder.path());
+        command.args(arguments).env("MAIL_TOKEN", SECRET);
+        let output = process::run("wabbit", command, DEADLINE).await;
+        let outcome: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+        serde_json::from_str::<Value>(outcome["publications"][0]["text"].as_str().unwrap()).unwrap()
+    };
+    let read = run("core_reader", json!({"name": "from", "how": "publish"})).await;
+    assert_eq!(read["get"], "shop@example.com");
+    let counted = run("core_counter", json!({"calls": [{"increment": ["n", 2]}, "keys"], "to": "told"})).await;
+    assert_eq!(counted, json!([2, ["n"]]));
+}

@@ -134,7 +134,7 @@ impl Grantor {
     }
 
     fn folder(&self, path: &Path, grant: &FilesGrant) -> Result<Folder, String> {
-        let cannot = |what: &str| move |error: io::Error| format!("cannot be {what}: {error}");
+        let cannot = |what: &'static str| move |error: io::Error| format!("cannot be {what}: {error}");
         if !grant.write {
             return Ok(Folder::new(&grant.guest, Folder::open(path).map_err(cannot("opened"))?, None));
         }

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -121,7 +122,9 @@ impl Invoke {
             Ok(outcome)
         });
         // What is shown to a person has no secret in it.
-        let redactor = &version.scope.grants.redactor;
+        let redactor = Arc::clone(&version.scope.grants.redactor);
+        drop(version);
+        grantor.close();
         match result.map(|outcome| redactor.outcome(outcome)).map_err(|failure| redactor.failure(failure)) {
             Ok(outcome) => {
                 if self.json {

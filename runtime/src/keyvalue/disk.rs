@@ -12,7 +12,9 @@ use std::{
     thread,
 };
 
-use redb::{Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition};
+use redb::{
+    Builder, Database, DatabaseError, ReadableDatabase as _, ReadableTable as _, TableDefinition, backends::FileBackend,
+};
 use tokio::sync::{mpsc, oneshot};
 
 use super::{Change, Error, Keys, LIST_KEYS_MAX, Limits, Start, Usage, decide};
@@ -73,7 +75,8 @@ impl Disk {
                 tracing::info!("a host died with its key-value store open: reading all of it");
             }
         });
-        let file = builder.create_file(file).map_err(|error| match error {
+        let opened = FileBackend::new(file).and_then(|file| builder.create_with_backend(file));
+        let file = opened.map_err(|error| match error {
             DatabaseError::DatabaseAlreadyOpen => told(
                 &"is in use by another host; hint: give each host a folder of its own with `--state`, or keep the values \
                   in memory: `memory = true`",

@@ -303,7 +303,7 @@ mod tests {
     use super::*;
     use crate::{
         delivery::Value,
-        manifest::{Binding, Exchange, ExchangeKind, Pattern},
+        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Pattern, SecretSource},
     };
 
     const CEILINGS: Ceilings = Ceilings { memory: 256 << 20 };
@@ -403,6 +403,12 @@ mod tests {
 
             [grant]
             publish = ["reply", "audit/order.*", "mail", { to = "/order_report", unroutable = "fail" }]
+            config = { from = "shop@example.com" }
+            secrets = { TOKEN = "env:MAIL_TOKEN", key = "file:keys/mail" }
+            keyvalue = { store = "orders", shared = true, memory = true }
+            files = [{ host = "in", guest = "/" }, { host = "/out", guest = "/a/b/", write = true, max = "1GiB" }]
+            env = { LANG = "C" }
+            args = ["--verbose", ""]
             "#,
         );
         assert_eq!(manifest.declare, Declare::Verify);
@@ -474,6 +480,24 @@ mod tests {
             to("", "order_report", Some(Unroutable::Fail)),
         ];
         assert_eq!(manifest.grant.publish, granted);
+        let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let folder =
+            |host: &str, guest: &str, write, max| FilesGrant { host: host.into(), guest: guest.into(), write, max };
+        let expected = Grant {
+            publish: granted.into(),
+            config: Some(owned(&[("from", "shop@example.com")])),
+            secrets: BTreeMap::from([
+                ("TOKEN".to_owned(), SecretSource::Env("MAIL_TOKEN".to_owned())),
+                ("key".to_owned(), SecretSource::File("keys/mail".into())),
+            ]),
+            keyvalue: Some(KeyValueGrant { store: "orders".to_owned(), shared: true, memory: true }),
+            files: vec![folder("in", "/", false, 100 << 20), folder("/out", "/a/b", true, 1 << 30)],
+            env: owned(&[("LANG", "C")]),
+            args: vec!["--verbose".to_owned(), String::new()],
+        };
+        assert_eq!(manifest.grant, expected);
     }
 
     #[test]
@@ -487,6 +511,10 @@ mod tests {
         assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done });
         let small = Ceilings { memory: 1 << 20 };
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
+        let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"\n[grant]\nkeyvalue = \"orders\"\nconfig = {}";
+        let grant = read(text).grant;
+        let own = KeyValueGrant { store: "orders".to_owned(), shared: false, memory: false };
+        assert_eq!((grant.keys(), grant.keyvalue), (vec!["config", "keyvalue"], Some(own)));
         // A queue type that is given as an argument counts as well.
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\narguments = { x-queue-type = \"quorum\" }";
         assert!(read(text).queues.iter().all(|queue| queue.quorum && queue.arguments.len() == 1));

@@ -95,14 +95,6 @@ impl<'a> Files<'a> {
         self.granted.get(self.folder(descriptor)?)?.limit.clone()
     }
 
-    /// The same, with room for one more entry.
-    async fn entry(&self, descriptor: &Resource<Descriptor>) -> FsResult<Option<Held>> {
-        match self.limit(descriptor) {
-            Some(Limit { usage, max }) => Ok(Some(usage.take_entry(max).await?)),
-            None => Ok(None),
-        }
-    }
-
     /// From one folder to another is a copy, which the handler has to make itself.
     fn within_one(&self, from: &Resource<Descriptor>, to: &Resource<Descriptor>) -> FsResult<()> {
         if self.folder(from) == self.folder(to) { Ok(()) } else { Err(ErrorCode::CrossDevice.into()) }
@@ -242,7 +234,7 @@ impl HostDescriptor for Files<'_> {
     }
 
     async fn create_directory_at(&mut self, descriptor: Resource<Descriptor>, path: String) -> FsResult<()> {
-        let held = self.entry(&descriptor).await?;
+        let held = entry(self.limit(&descriptor)).await?;
         let made = self.inner.create_directory_at(descriptor, path).await;
         unless_made(held, made)
     }
@@ -256,7 +248,7 @@ impl HostDescriptor for Files<'_> {
         new_path: String,
     ) -> FsResult<()> {
         self.within_one(&descriptor, &new_descriptor)?;
-        let held = self.entry(&descriptor).await?;
+        let held = entry(self.limit(&descriptor)).await?;
         let made = self.inner.link_at(descriptor, flags, path, new_descriptor, new_path).await;
         unless_made(held, made)
     }
@@ -334,6 +326,14 @@ impl HostDescriptor for Files<'_> {
     fn drop(&mut self, descriptor: Resource<Descriptor>) -> wasmtime::Result<()> {
         self.folders.remove(&descriptor.rep());
         HostDescriptor::drop(&mut self.inner, descriptor)
+    }
+}
+
+/// Takes room for one more entry of a folder that may be written to.
+async fn entry(limit: Option<Limit>) -> FsResult<Option<Held>> {
+    match limit {
+        Some(Limit { usage, max }) => Ok(Some(usage.take_entry(max).await?)),
+        None => Ok(None),
     }
 }
 

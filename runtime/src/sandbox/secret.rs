@@ -112,7 +112,7 @@ impl Redactor {
         Failure { error: self.text(failure.error), ..failure }
     }
 
-    /// The outcome, with such texts, bodies and headers.
+    /// The outcome, with such texts, bodies, headers and properties.
     pub fn outcome(&self, outcome: Outcome) -> Outcome {
         let settlement = match outcome.settlement {
             Settlement::DeadLetter(reason) => Settlement::DeadLetter(self.text(reason)),
@@ -127,8 +127,12 @@ impl Redactor {
             publication.exchange = self.text(publication.exchange);
             publication.routing_key = self.text(publication.routing_key);
             publication.body = self.bytes(&publication.body).into_owned();
-            let headers = std::mem::take(&mut publication.properties.headers);
-            publication.properties.headers = headers.into_iter().map(|(name, field)| (name, value(field))).collect();
+            let p = &mut publication.properties;
+            p.headers = std::mem::take(&mut p.headers).into_iter().map(|(name, field)| (name, value(field))).collect();
+            let texts = [&mut p.content_type, &mut p.content_encoding, &mut p.correlation_id, &mut p.reply_to];
+            for text in texts.into_iter().chain([&mut p.message_id, &mut p.kind, &mut p.user_id, &mut p.app_id]) {
+                *text = text.take().map(|text| self.text(text));
+            }
             publication
         };
         Outcome { settlement, publications: outcome.publications.into_iter().map(publication).collect() }

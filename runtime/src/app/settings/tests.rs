@@ -27,6 +27,12 @@ state = "/var/lib/wabbit"
     output = 4096
     compile-threads = 4
 
+    [keyvalue]
+    value = 100
+    store = "4KiB"
+    memory = "8KiB"
+    disk = "16KiB"
+
     [environment.production]
     amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
     limits.running = 1000
@@ -79,6 +85,7 @@ fn defaults() {
             max_output: 64 << 20,
             compile_threads: 2,
         },
+        keyvalue: keyvalue::Limits { value: 1 << 20, store: 64 << 20, memory: 256 << 20, disk: 1 << 30 },
     };
     assert_eq!(settings, expected);
     assert_eq!(resolve("", &Overrides::default()).unwrap(), expected);
@@ -111,6 +118,7 @@ fn a_file_with_everything() {
             max_output: 4096,
             compile_threads: 4,
         },
+        keyvalue: keyvalue::Limits { value: 100, store: 4096, memory: 8192, disk: 16 << 10 },
     };
     assert_eq!(settings, expected);
     assert_eq!(settings.host.ceilings(), Ceilings { memory: 1 << 20 });
