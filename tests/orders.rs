@@ -96,6 +96,16 @@ async fn a_shop_sees_its_mail_and_reports_arrive() {
     );
 }
 
+/// The properties, but for the number by which the host knows a publication again: it differs from run to run.
+fn shown(message: &crate::harness::amqp::Message) -> String {
+    let p = &message.properties;
+    let headers = p.headers().as_ref().map(|table| {
+        table.inner().iter().filter(|(name, _)| !name.as_str().starts_with("x-wabbit-")).collect::<Vec<_>>()
+    });
+    let others = (p.content_type(), p.delivery_mode(), p.message_id(), p.correlation_id(), p.expiration());
+    format!("{headers:?} {others:?}")
+}
+
 /// The example stands there in three languages, and nobody outside notices which one runs.
 #[tokio::test]
 async fn a_language_in_anothers_place_changes_nothing() {
@@ -138,7 +148,7 @@ async fn a_language_in_anothers_place_changes_nothing() {
             all.extend(
                 published
                     .into_iter()
-                    .map(|m| format!("{} {} {:?} {:?}", m.exchange, m.routing_key, m.text(), m.properties)),
+                    .map(|m| format!("{} {} {:?} {:?}", m.exchange, m.routing_key, m.text(), shown(&m))),
             );
             let mut letters = peer.drain(dead, bad, DEADLINE).await;
             letters.sort_by(|a, b| a.body.cmp(&b.body));
