@@ -334,7 +334,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let places = std::sync::Mutex::new(Places::new(LIMITS));
         check_place(|namespace| places.lock().unwrap().disk(folder.path(), namespace).unwrap()).await;
-        drop(places);
+        places.into_inner().unwrap().close();
         // Also for the next host.
         let store = Places::new(LIMITS).disk(folder.path(), "b").unwrap();
         assert_eq!(store.get("sum").await, Ok(Some(b"100".to_vec())));

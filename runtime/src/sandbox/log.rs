@@ -144,7 +144,9 @@ impl GuestLog {
             }
         }
         if left > 0 && bytes.len() >= left {
-            self.end_line(&mut written);
+            self.break_line(&mut written);
+            // What may be half a secret is not shown.
+            written.partial.clear();
             tracing::warn!(worker = %self.0.sink.worker, limit = DELIVERY_BYTES_MAX, "a delivery's log is cut off");
         }
         written.bytes = written.bytes.saturating_add(bytes.len());
@@ -279,6 +281,11 @@ mod tests {
         for before in LINE_BYTES_MAX - 105..=LINE_BYTES_MAX {
             let told = tail(&[&vec![b'x'; before], key.as_bytes(), b"y"]);
             assert!(told.ends_with("***y") || told.ends_with("***\ny"), "{told}");
+        }
+        // Where a delivery's log is cut off.
+        for before in DELIVERY_BYTES_MAX - 100..=DELIVERY_BYTES_MAX {
+            let told = tail(&[&vec![b'x'; before - 1], b"\n", key.as_bytes()]);
+            assert_eq!(told.matches('k').count(), 0, "{before}");
         }
     }
 

@@ -138,14 +138,18 @@ impl Redactor {
         Outcome { settlement, publications: outcome.publications.into_iter().map(publication).collect() }
     }
 
-    /// How many bytes at the end may be the beginning of a secret, whose rest is still to come.
+    /// How many bytes at the end may be the beginning of a secret, whose rest is still to come; with the whole of one that
+    /// reaches into them.
     pub(super) fn open_end(&self, bytes: &[u8]) -> usize {
-        let Some(Search { patterns, .. }) = &self.0 else { return 0 };
+        let Some(Search { patterns, found }) = &self.0 else { return 0 };
         let open = |pattern: &str| {
             let most = bytes.len().min(pattern.len().saturating_sub(1));
             (1..=most).rev().find(|&length| pattern.as_bytes().get(..length) == bytes.get(bytes.len() - length..))
         };
-        patterns.iter().filter_map(|pattern| open(pattern)).max().unwrap_or_default()
+        let open = patterns.iter().filter_map(|pattern| open(pattern)).max().unwrap_or_default();
+        let start = bytes.len() - open;
+        let cut = found.find_iter(bytes).find(|whole| whole.start() < start && start < whole.end());
+        cut.map_or(open, |whole| bytes.len() - whole.start())
     }
 }
 
@@ -207,8 +211,14 @@ mod tests {
         check("h", 1);
         check("xx hunter", 6);
         check("hunter2", 0);
-        check("hunters", 0);
+        check("hunters", 4);
+        check("hunter2x", 0);
         check("matter", 3);
         check("terse", 5);
+        // One whose end is like its beginning.
+        check("terse-key terse-keyt", 1);
+        let redactor = self::redactor(&["abcab"]);
+        assert_eq!(redactor.open_end(b"xabcab"), 5);
+        assert_eq!(redactor.open_end(b"xabca"), 4);
     }
 }
