@@ -22,7 +22,7 @@ use wasmtime_wasi::{
 };
 
 use super::host::Host;
-use stream::FileStream;
+use stream::{FileStream, Writes};
 pub use usage::Usage;
 use usage::{ENTRY_BYTES, Held};
 
@@ -67,6 +67,7 @@ pub(super) struct Opened {
     context: WasiFilesystemCtx,
     /// By the descriptor's number, the folder's.
     folders: HashMap<u32, usize>,
+    writes: Writes,
 }
 
 /// What the calls of one store work on.
@@ -74,6 +75,7 @@ pub(super) struct Files<'a> {
     inner: WasiFilesystemCtxView<'a>,
     granted: &'a [Folder],
     folders: &'a mut HashMap<u32, usize>,
+    writes: &'a Writes,
 }
 
 impl<'a> Files<'a> {
@@ -83,7 +85,7 @@ impl<'a> Files<'a> {
         granted: &'a [Folder],
     ) -> Self {
         let inner = WasiFilesystemCtxView { ctx: &mut opened.context, table };
-        Self { inner, granted, folders: &mut opened.folders }
+        Self { inner, granted, folders: &mut opened.folders, writes: &opened.writes }
     }
 
     fn folder(&self, descriptor: &Resource<Descriptor>) -> Option<usize> {
@@ -115,16 +117,10 @@ impl<'a> Files<'a> {
         offset: Option<u64>,
     ) -> FsResult<Resource<DynOutputStream>> {
         let (file, Limit { usage, max }) = self.writable(descriptor)?;
-        let stream: DynOutputStream =
-            Box::new(FileStream { file, usage, max, offset, state: stream::State::default() });
+        let (writes, state) = (self.writes.clone(), stream::State::default());
+        let stream: DynOutputStream = Box::new(FileStream { file, usage, max, writes, offset, state });
         Ok(self.inner.table.push(stream)?)
     }
-}
-
-/// Runs what may wait for the disk.
-async fn blocking<R: Send + 'static>(body: impl FnOnce() -> io::Result<R> + Send + 'static) -> FsResult<R> {
-    let done = tokio::task::spawn_blocking(body).await;
-    Ok(done.map_err(|error| FsError::trap(wasmtime::Error::from(error)))??)
 }
 
 struct HasFiles;
@@ -213,12 +209,14 @@ impl HostDescriptor for Files<'_> {
 
     async fn set_size(&mut self, descriptor: Resource<Descriptor>, size: u64) -> FsResult<()> {
         let (file, Limit { usage, max }) = self.writable(&descriptor)?;
-        blocking(move || usage.set_length(max, &file, size)).await
+        Ok(usage.set_length(max, file, size).await?)
     }
 
     async fn write(&mut self, descriptor: Resource<Descriptor>, bytes: Vec<u8>, offset: u64) -> FsResult<u64> {
         let (file, Limit { usage, max }) = self.writable(&descriptor)?;
-        blocking(move || usage.write(max, &file, &bytes, Some(offset)).map(|()| bytes.len() as u64)).await
+        let length = bytes.len() as u64;
+        usage.write(max, file, bytes, Some(offset)).await?;
+        Ok(length)
     }
 
     fn write_via_stream(
@@ -270,10 +268,13 @@ impl HostDescriptor for Files<'_> {
         let limit = self.limit(&descriptor);
         let mut held = None;
         let mut created = false;
+        let there = self.inner.stat_at(Resource::new_borrow(descriptor.rep()), path_flags, path.clone()).await;
+        // To open a pipe would wait for whoever is at its other end, and to open a device may do something to it.
+        if there.as_ref().is_ok_and(|stat| !is_plain(stat.type_)) {
+            return Err(ErrorCode::NotPermitted.into());
+        }
         if let Some(Limit { usage, max }) = &limit {
-            let create = open_flags.contains(types::OpenFlags::CREATE);
-            let copy = Resource::new_borrow(descriptor.rep());
-            created = create && self.inner.stat_at(copy, path_flags, path.clone()).await.is_err();
+            created = open_flags.contains(types::OpenFlags::CREATE) && there.is_err();
             // Where somebody else makes it meanwhile, it is counted twice until the folder is measured again.
             held = Some(if created { usage.take_entry(*max).await? } else { usage.hold().await });
         }
@@ -286,6 +287,13 @@ impl HostDescriptor for Files<'_> {
             }
         }
         let opened = opened?;
+        if let Descriptor::File(file) = self.inner.table.get(&opened)?
+            && !file.file.metadata()?.is_file()
+        {
+            // Somebody put it there in between.
+            self.inner.table.delete(opened)?;
+            return Err(ErrorCode::NotPermitted.into());
+        }
         if let Some(folder) = folder {
             self.folders.insert(opened.rep(), folder);
         }
@@ -327,6 +335,12 @@ impl HostDescriptor for Files<'_> {
         self.folders.remove(&descriptor.rep());
         HostDescriptor::drop(&mut self.inner, descriptor)
     }
+}
+
+/// What a handler may open. A link that is not to be followed is refused by the opening itself.
+fn is_plain(kind: types::DescriptorType) -> bool {
+    use types::DescriptorType as Type;
+    matches!(kind, Type::RegularFile | Type::Directory | Type::SymbolicLink)
 }
 
 /// Takes room for one more entry of a folder that may be written to.

@@ -3,7 +3,10 @@
 use std::{fs::File, io, sync::Arc};
 
 use bytes::Bytes;
-use tokio::task::JoinHandle;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::JoinHandle,
+};
 use wasmtime_wasi::{
     async_trait,
     p2::{OutputStream, Pollable, StreamError, StreamResult},
@@ -13,12 +16,35 @@ use super::usage::Usage;
 
 /// How much is written in one go, in bytes.
 const WRITE_BYTES_MAX: usize = 64 * 1024;
+/// Writes of one call that are on their way at once, each through a stream of its own: what they hold is in memory.
+const WRITES_MAX: usize = 64;
+
+/// Places for the writes of one call.
+#[derive(Clone)]
+pub(super) struct Writes(Arc<Semaphore>);
+
+impl Default for Writes {
+    fn default() -> Self {
+        Self(Arc::new(Semaphore::new(WRITES_MAX)))
+    }
+}
+
+impl Writes {
+    fn begin(&self) -> StreamResult<OwnedSemaphorePermit> {
+        let full = |_| io::Error::other(format!("more writes at once than the limit of {WRITES_MAX}"));
+        Arc::clone(&self.0)
+            .try_acquire_owned()
+            .map_err(full)
+            .map_err(|error| StreamError::LastOperationFailed(error.into()))
+    }
+}
 
 /// Writes to a file whose folder has a limit.
 pub(super) struct FileStream {
     pub(super) file: Arc<File>,
     pub(super) usage: Arc<Usage>,
     pub(super) max: u64,
+    pub(super) writes: Writes,
     /// Where the next bytes go; at the end without one.
     pub(super) offset: Option<u64>,
     pub(super) state: State,
@@ -56,6 +82,7 @@ impl FileStream {
     }
 }
 
+#[async_trait]
 impl OutputStream for FileStream {
     fn write(&mut self, bytes: Bytes) -> StreamResult<()> {
         match self.state {
@@ -63,9 +90,14 @@ impl OutputStream for FileStream {
             State::Writing(..) => return Err(StreamError::trap("written before the stream was ready")),
             State::Failed(_) | State::Closed => return Err(self.error()),
         }
+        let place = self.writes.begin()?;
         let (file, usage, max, offset) = (Arc::clone(&self.file), Arc::clone(&self.usage), self.max, self.offset);
         let length = bytes.len() as u64;
-        let writing = tokio::task::spawn_blocking(move || usage.write(max, &file, &bytes, offset));
+        let writing = tokio::spawn(async move {
+            let written = usage.write(max, file, bytes, offset).await;
+            drop(place);
+            written
+        });
         self.state = State::Writing(writing, length);
         Ok(())
     }
@@ -82,6 +114,20 @@ impl OutputStream for FileStream {
             State::Ready => Ok(WRITE_BYTES_MAX),
             State::Writing(..) => Ok(0),
             State::Failed(_) | State::Closed => Err(self.error()),
+        }
+    }
+
+    /// The handler is done with the stream: what it wrote is written.
+    async fn cancel(&mut self) {
+        self.settle().await;
+    }
+}
+
+/// The call was cut off: what has not begun to be written is let go.
+impl Drop for FileStream {
+    fn drop(&mut self) {
+        if let State::Writing(writing, _) = &self.state {
+            writing.abort();
         }
     }
 }

@@ -86,21 +86,52 @@ impl Usage {
 
     /// Takes room for one more entry.
     pub(super) async fn take_entry(self: &Arc<Self>, max: u64) -> io::Result<Held> {
-        let mut held = self.hold().await;
         let usage = Arc::clone(self);
         // It may have to be measured.
-        let taken = tokio::task::spawn_blocking(move || usage.take(&mut held, ENTRY_BYTES, max).map(|()| held));
-        taken.await.map_err(io::Error::other)?
+        self.blocking(move |mut held| usage.take(&mut held, ENTRY_BYTES, max).map(|()| held)).await
     }
 
-    /// Writes at this offset or, without one, at the end; from within a thread that may wait.
-    pub(super) fn write(&self, max: u64, file: &File, bytes: &[u8], offset: Option<u64>) -> io::Result<()> {
-        let mut state = self.state.blocking_lock();
+    /// Writes at this offset or, without one, at the end.
+    pub(super) async fn write(
+        self: &Arc<Self>,
+        max: u64,
+        file: Arc<File>,
+        bytes: impl AsRef<[u8]> + Send + 'static,
+        offset: Option<u64>,
+    ) -> io::Result<()> {
+        let usage = Arc::clone(self);
+        self.blocking(move |mut held| usage.write_held(&mut held, max, &file, bytes.as_ref(), offset)).await
+    }
+
+    /// Gives a file this length.
+    pub(super) async fn set_length(self: &Arc<Self>, max: u64, file: Arc<File>, length: u64) -> io::Result<()> {
+        let usage = Arc::clone(self);
+        self.blocking(move |mut held| usage.set_length_held(&mut held, max, &file, length)).await
+    }
+
+    /// Does what may wait for the disk, in its turn. The turn is waited for out here: threads that wait for one another
+    /// could take up all of them.
+    async fn blocking<R: Send + 'static>(
+        &self,
+        body: impl FnOnce(Held) -> io::Result<R> + Send + 'static,
+    ) -> io::Result<R> {
+        let held = self.hold().await;
+        tokio::task::spawn_blocking(move || body(held)).await.map_err(io::Error::other)?
+    }
+
+    fn write_held(
+        &self,
+        state: &mut State,
+        max: u64,
+        file: &File,
+        bytes: &[u8],
+        offset: Option<u64>,
+    ) -> io::Result<()> {
         let length = file.metadata()?.len();
         let offset = offset.unwrap_or(length);
         let end = offset.checked_add(bytes.len() as u64).ok_or(Errno::EFBIG)?;
         let more = end.saturating_sub(length);
-        self.take(&mut state, more, max)?;
+        self.take(state, more, max)?;
         let written = file.write_all_at(bytes, offset);
         if written.is_err() {
             let grown = file.metadata().map_or(more, |metadata| metadata.len().saturating_sub(length));
@@ -109,12 +140,10 @@ impl Usage {
         written
     }
 
-    /// Gives a file this length; from within a thread that may wait.
-    pub(super) fn set_length(&self, max: u64, file: &File, length: u64) -> io::Result<()> {
-        let mut state = self.state.blocking_lock();
+    fn set_length_held(&self, state: &mut State, max: u64, file: &File, length: u64) -> io::Result<()> {
         let before = file.metadata()?.len();
         let more = length.saturating_sub(before);
-        self.take(&mut state, more, max)?;
+        self.take(state, more, max)?;
         match file.set_len(length) {
             Ok(()) => state.give_back(before.saturating_sub(length)),
             Err(error) => {
@@ -202,8 +231,8 @@ mod tests {
 
     use super::*;
 
-    fn usage(folder: &std::path::Path) -> Usage {
-        Usage::new(File::open(folder).unwrap()).unwrap()
+    fn usage(folder: &std::path::Path) -> Arc<Usage> {
+        Arc::new(Usage::new(File::open(folder).unwrap()).unwrap())
     }
 
     fn bytes(usage: &Usage) -> u64 {
@@ -225,42 +254,44 @@ mod tests {
         assert_eq!(bytes(&usage(folder.path())), 6 * ENTRY_BYTES + 1504);
     }
 
-    #[test]
-    fn what_is_written_is_counted() {
+    #[tokio::test]
+    async fn what_is_written_is_counted() {
         let folder = tempfile::tempdir().unwrap();
         let (usage, max) = (usage(folder.path()), 10_000);
-        let file = File::create(folder.path().join("a")).unwrap();
+        let file = Arc::new(File::create(folder.path().join("a")).unwrap());
+        let write = async |length, offset| usage.write(max, Arc::clone(&file), vec![1; length], offset).await;
+        let set_length = async |length| usage.set_length(max, Arc::clone(&file), length).await;
         let full = |result: io::Result<()>| assert_eq!(result.unwrap_err().raw_os_error(), Some(Errno::ENOSPC as i32));
-        usage.write(max, &file, &[1; 4000], None).unwrap();
-        usage.write(max, &file, &[1; 1000], None).unwrap();
+        write(4000, None).await.unwrap();
+        write(1000, None).await.unwrap();
         // What is overwritten takes nothing more, a gap counts as if it were written.
-        usage.write(max, &file, &[2; 2000], Some(4000)).unwrap();
+        write(2000, Some(4000)).await.unwrap();
         assert_eq!((bytes(&usage), file.metadata().unwrap().len()), (6000, 6000));
-        full(usage.write(max, &file, &[1; 1], Some(1 << 40)));
-        full(usage.write(max, &file, &[1; 5000], None));
-        full(usage.set_length(max, &file, 20_000));
-        assert!(usage.write(max, &file, &[1; 2], Some(u64::MAX)).is_err());
+        full(write(1, Some(1 << 40)).await);
+        full(write(5000, None).await);
+        full(set_length(20_000).await);
+        assert!(write(2, Some(u64::MAX)).await.is_err());
         assert_eq!(file.metadata().unwrap().len(), 6000);
-        usage.set_length(max, &file, 9000).unwrap();
-        usage.set_length(max, &file, 100).unwrap();
+        set_length(9000).await.unwrap();
+        set_length(100).await.unwrap();
         assert_eq!(bytes(&usage), 100);
     }
 
-    #[test]
-    fn what_is_deleted_makes_room_when_nobody_has_it_open() {
+    #[tokio::test]
+    async fn what_is_deleted_makes_room_when_nobody_has_it_open() {
         let folder = tempfile::tempdir().unwrap();
         let (usage, max) = (usage(folder.path()), 10_000);
         let path = |name: &str| folder.path().join(name);
         let old = Arc::new(File::create(path("old")).unwrap());
         usage.state.try_lock().unwrap().opened(&old);
-        usage.write(max, &old, &[1; 8000], None).unwrap();
+        usage.write(max, Arc::clone(&old), vec![1; 8000], None).await.unwrap();
         fs::remove_file(path("old")).unwrap();
         usage.state.try_lock().unwrap().removed();
-        let new = File::create(path("new")).unwrap();
-        assert!(usage.write(max, &new, &[1; 8000], None).is_err());
+        let new = Arc::new(File::create(path("new")).unwrap());
+        assert!(usage.write(max, Arc::clone(&new), vec![1; 8000], None).await.is_err());
         drop(old);
         usage.state.try_lock().unwrap().removed();
-        usage.write(max, &new, &[1; 8000], None).unwrap();
+        usage.write(max, Arc::clone(&new), vec![1; 8000], None).await.unwrap();
         assert_eq!(bytes(&usage), ENTRY_BYTES + 8000);
     }
 }
