@@ -1,9 +1,13 @@
 //! Folders: a handler reads and writes within them, and nowhere else.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::{fs::symlink, net::UnixListener};
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
+use nix::sys::stat::{Mode, SFlag};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -159,6 +163,76 @@ async fn paths_do_not_leave_their_folder() {
     assert_eq!(fs::read_dir(path("outside")).unwrap().count(), 1);
     assert_eq!(run(&folder, json!([{"read": "/w/inside"}, {"read": "/etc/passwd"}])).await[0], json!("fine"));
     assert!(!path("w/mine").exists() && !path("w/link").exists());
+}
+
+/// Neither does one that somebody swaps for a link while it is walked through.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_that_changes_meanwhile_does_not_leave_its_folder() {
+    let folder = project(WRITE);
+    let path = |name: &str| folder.path().join(name);
+    fs::create_dir(path("w/swap")).unwrap();
+    fs::write(path("w/swap/secret"), "fine").unwrap();
+    symlink(path("outside"), path("w/link")).unwrap();
+    let done = Arc::new(AtomicBool::new(false));
+    let swapping = thread::spawn({
+        let (done, [swap, link, aside]) = (Arc::clone(&done), ["w/swap", "w/link", "w/aside"].map(path));
+        move || {
+            while !done.load(Ordering::Relaxed) {
+                for (from, to) in [(&swap, &aside), (&link, &swap), (&swap, &link), (&aside, &swap)] {
+                    fs::rename(from, to).unwrap();
+                }
+            }
+        }
+    });
+    let calls: Vec<_> =
+        ["read", "create"].iter().cycle().take(6000).map(|call| json!({"raw": {*call: "swap/secret"}})).collect();
+    let answers = run(&folder, json!(calls)).await;
+    done.store(true, Ordering::Relaxed);
+    swapping.join().unwrap();
+    assert_eq!(answers.len(), calls.len());
+    // Both were met: the folder, and the link in its place.
+    assert!(answers.iter().any(|answer| answer["error"].is_string()), "{:?}", answers.first());
+    assert!(answers.iter().any(|answer| *answer == json!(4)));
+    assert!(!answers.contains(&json!("hidden")));
+    assert_eq!(content(&folder, "outside/secret"), "hidden");
+}
+
+/// To open a pipe would wait for its other end, on a thread that is never free again.
+#[tokio::test]
+async fn pipes_sockets_and_devices_are_not_opened() {
+    for (grant, host, guest) in [(READ, "r", "/r"), (WRITE, "w", "/w")] {
+        let folder = project(grant);
+        let path = |name: &str| folder.path().join(host).join(name);
+        let mode = Mode::from_bits_truncate(0o600);
+        nix::unistd::mkfifo(&path("pipe"), mode).unwrap();
+        let _socket = UnixListener::bind(path("socket")).unwrap();
+        symlink("pipe", path("to-pipe")).unwrap();
+        let mut names = vec!["pipe", "to-pipe", "socket"];
+        // It takes a right that not everybody has.
+        if nix::sys::stat::mknod(&path("device"), SFlag::S_IFCHR, mode, nix::sys::stat::makedev(1, 5)).is_ok() {
+            names.push("device");
+        }
+        for name in names {
+            let calls = json!([
+                {"raw": {"read": name}}, {"raw": {"create": name}}, {"read": format!("{guest}/{name}")},
+                {"append": [format!("{guest}/{name}"), "x"]}, {"length": [format!("{guest}/{name}"), 0]},
+            ]);
+            for (number, answer) in run(&folder, calls).await.iter().enumerate() {
+                assert!(answer["error"].is_string(), "{name}, call {number}: {answer}");
+            }
+        }
+    }
+}
+
+/// What was written through a stream is written, though the handler did not wait for it.
+#[tokio::test]
+async fn what_is_not_waited_for_is_written() {
+    let folder = project(WRITE);
+    let answers = run(&folder, json!([{"raw": {"streams": ["many", 500]}}])).await;
+    let took = answers[0].as_u64().unwrap_or_else(|| panic!("{answers:?}"));
+    assert!((64..=500).contains(&took), "{took}");
+    let written = fs::read(folder.path().join("w/many")).unwrap().iter().filter(|&&byte| byte != 0).count();
+    assert_eq!(written as u64, took * 4);
 }
 
 /// Bytes of a folder as the limit counts them.

@@ -56,6 +56,8 @@ enum Raw {
     Unlink(String),
     Readlink(String),
     Folders,
+    /// Writes through so many streams into one file and waits for none; how many took it.
+    Streams(String, u64),
 }
 
 #[wabbit_sdk::handler]
@@ -141,6 +143,12 @@ impl Raw {
             },
             Self::Unlink(path) => json!(folder.unlink_file_at(&path)?),
             Self::Readlink(path) => folder.readlink_at(&path)?.into(),
+            Self::Streams(path, count) => {
+                let file = open(&path, OpenFlags::CREATE, DescriptorFlags::WRITE)?;
+                let streams = (0..count).map(|n| file.write_via_stream(n * 4)).collect::<Result<Vec<_>, _>>()?;
+                let took = streams.iter().filter(|stream| stream.check_write().is_ok() && stream.write(b"text").is_ok());
+                took.count().into()
+            }
             Self::Folders => folders.iter().map(|(_, name)| name.as_str()).collect(),
         })
     }
