@@ -23,7 +23,7 @@ const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
 /// Interfaces that a manifest grants, the key that does, and what to write.
 const GRANTABLE: &[(&str, &str, &str)] = &[
-    ("wasi:http/", "http", "not supported yet"),
+    ("wasi:http/", "http", "hint: add `http = [\"https://api.example.com\"]` to `[grant]`"),
     ("wasi:config/", "config", "not supported yet"),
     ("wasi:keyvalue/", "keyvalue", "not supported yet"),
 ];
