@@ -7,19 +7,33 @@ SHELL := bash
 # The steps of `test` share cargo's locks and the machine's cores.
 .NOTPARALLEL:
 
+# The languages that are set up and tested; all where none is named.
+TESTED := $(shell grep -v '^\#' tests/languages)
+# The host that `build` makes.
+WABBIT := $${CARGO_TARGET_DIR:-target}/debug/wabbit
+# Cargo for handlers in Rust, natively, with what they share compiled once.
+NATIVE := CARGO_TARGET_DIR=$(CURDIR)/target/plugins cargo
+# The source that has the folder sdk in it.
+CARRIES := runtime/src/project/sdk.rs
+
 .PHONY: help
 help: ## show this list
 	@echo "make WORD, where WORD is one of"
-	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "  %-9s %s\n", $$1, $$2 }'
+	@sed -n 's/^\([a-z-]*\):[^#]*## \(.*\)/\1\t\2/p' $(firstword $(MAKEFILE_LIST)) | awk -F '\t' '{ printf "  %-10s %s\n", $$1, $$2 }'
 
 .PHONY: demo
 demo: ## run the orders example from end to end, and leave nothing behind
 	@scripts/demo
 
 .PHONY: test
-test: setup lint plugins guests build faulty ## check everything: format, lints, unit tests, end to end
+test: setup lint build plugins guests faulty ## check everything: format, lints, unit tests, end to end
 	cargo test --locked --workspace
-	cd plugins/src && cargo test --locked --workspace --target-dir ../../target/plugins
+	for crate in plugins/src/*/Cargo.toml sdk/*/conformance/Cargo.toml; do $(NATIVE) test --locked --quiet --manifest-path "$$crate"; done
+	scripts/languages test $(TESTED)
+
+.PHONY: test-all
+test-all: toolchains ## the same, with every language
+	WABBIT_TEST_LANGUAGES=all $(MAKE) test TESTED=
 
 .PHONY: bench
 bench: setup plugins guests ## compare the host with a native consumer
@@ -30,27 +44,40 @@ faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults
 
 .PHONY: plugins
-plugins: setup ## compile the example handlers into plugins/
-	@scripts/build-plugins plugins
+plugins: setup build ## compile the example handlers into plugins/
+	@$(WABBIT) build --available
 
 .PHONY: guests
-guests: setup ## compile the handlers that the tests run
-	@scripts/build-plugins guests
+guests: plugins ## compile the handlers that the tests run
+	@scripts/build-guests
 
 .PHONY: setup
-setup: ## install what is missing: RabbitMQ, Python packages, Rust targets
+setup: ## install what is missing: RabbitMQ, Python packages, Rust targets, compilers of the tested languages
 	@scripts/require-rust
 	@scripts/require-rabbitmq
 	@scripts/require-python
+	@scripts/languages setup $(TESTED)
+
+.PHONY: toolchains
+toolchains: ## install the compilers of all languages
+	@scripts/languages setup
+
+.PHONY: languages
+languages: toolchains guests ## try and measure every language, and write the table of docs/languages.md
+	cargo build --locked --release --bin wabbit
+	cargo test --locked -p wabbit-tests conformance::
+	@scripts/languages-table
 
 .PHONY: clean
 clean: ## remove everything that was built
 	cargo clean
-	rm -f plugins/*.wasm
+	rm -rf plugins/*.wasm plugins/src/.build
 
 # All of the workspace, so that features are resolved as they are for the tests, and nothing is built twice.
+# The host carries the folder sdk. Cargo notices which of its files changed, but not that some are new or gone.
 .PHONY: build
 build:
+	@find sdk -name '.?*' -prune -o -name node_modules -prune -o -name target -prune -o -type d -newer $(CARRIES) -print -quit | xargs -r touch $(CARRIES)
 	cargo build --locked --workspace --bin wabbit
 
 # The host with switches: it dies at a named point, or makes a named mistake.
@@ -58,12 +85,13 @@ build:
 faulty:
 	@scripts/build-faulty
 
-# The handlers are built for another target, so they are workspaces of their own; they are checked and tested natively.
+# The handlers are built for another target, so they are crates of their own; they are checked and tested natively.
 .PHONY: lint
 lint: setup
 	cargo fmt --all --check
-	cd plugins/src && cargo fmt --all --check
+	for crate in plugins/src/*/Cargo.toml sdk/*/conformance/Cargo.toml; do cargo fmt --check --manifest-path "$$crate"; done
+	find sdk/*/template -name '*.rs' -exec rustfmt --check --edition 2024 {} +
 	cd tests/guests && cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
-	cd plugins/src && cargo clippy --locked --workspace --all-targets --target-dir ../../target/plugins -- -D warnings
+	for crate in plugins/src/*/Cargo.toml sdk/*/conformance/Cargo.toml; do $(NATIVE) clippy --locked --quiet --all-targets --manifest-path "$$crate" -- -D warnings; done
 	cd tests/guests && cargo clippy --locked --workspace --all-targets --target-dir ../../target/guests-build -- -D warnings

@@ -20,7 +20,7 @@ const FORMS: [(&str, &str); 2] = [("command", "command"), ("core_command", "core
 fn manifest(plugin: &str, queue: &str) -> String {
     format!(
         "plugin = \"{plugin}.wasm\"\n[[queue]]\nname = \"{queue}\"\n[[queue]]\nname = \"{queue}.told\"\nconsume = false\n\
-         [failure]\nattempts = 1\n[limits]\ntime = \"500ms\"\nmemory = \"8MiB\"\n[grant]\npublish = [\"/#\"]\n"
+         [failure]\nattempts = 1\n[limits]\ntime = \"2s\"\nmemory = \"8MiB\"\n[grant]\npublish = [\"/#\"]\n"
     )
 }
 
@@ -89,7 +89,7 @@ async fn a_command_reads_the_delivery_and_writes_the_outcome() {
             let mut expected = delivery;
             expected["contract"] = json!("0.1.0");
             expected["worker"] = json!("m");
-            expected["time_ms"] = json!(500);
+            expected["time_ms"] = json!(2000);
             assert_eq!(told, expected, "{form}, {}", case.name);
         }
     }
@@ -129,7 +129,7 @@ async fn every_outcome_of_a_command() {
         ),
         (json!({ "exit": 7 }), "handler-error", &["exit code ", "nothing on stderr"]),
         (json!({ "abort": true, "stderr": "going down" }), "trap", &["going down"]),
-        (json!({ "endless": true }), "time-limit", &["500ms"]),
+        (json!({ "endless": true }), "time-limit", &["limit of 2s"]),
         (json!({ "memory": 64, "exit": 0 }), "memory-limit", &["8.0 MiB"]),
         (json!({ "flood": 200_000_000 }), "output-limit", &["larger than the limit of 64.0 MiB"]),
         (
@@ -160,7 +160,7 @@ async fn every_outcome_of_a_command() {
             &delivery(&json!({ "stderr": "a line", "stdout": "{\"settlement\":\"ack\"}" })),
         )
         .await;
-        assert!(output.stderr.contains("a line"), "{output:?}");
+        assert!(output.stderr.contains("INFO a line worker="), "{output:?}");
         let output = host::run(folder.path(), &["invoke", &guest(form).display().to_string(), "--reuse"]).await;
         assert_eq!(output.code, 2);
         assert!(output.stderr.contains("is a command, which ends with its answer"), "{output:?}");

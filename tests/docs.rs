@@ -183,7 +183,13 @@ async fn the_command_line_does_what_its_page_shows() {
     for manifest in ["manifests/order-notify.toml", "manifests/order-report.toml"] {
         fs::write(folder.path().join(manifest), read(manifest)).unwrap();
     }
-    std::os::unix::fs::symlink(places::root().join("plugins"), folder.path().join("plugins")).unwrap();
+    // Links to the files, for the page makes a plugin of its own beside them.
+    fs::create_dir(folder.path().join("plugins")).unwrap();
+    for file in ["plugins/order_notify.wasm", "plugins/order_report.wasm"] {
+        std::os::unix::fs::symlink(places::root().join(file), folder.path().join(file)).unwrap();
+    }
+    std::os::unix::fs::symlink(places::root().join("sdk"), folder.path().join("sdk")).unwrap();
+    let shared = places::root().canonicalize().unwrap().join("plugins/src/.build/.rust-target");
     // The page shows a start that does not compile.
     host::run(folder.path(), &["check"]).await.success();
 
@@ -191,7 +197,10 @@ async fn the_command_line_does_what_its_page_shows() {
     let admin = format!("127.0.0.1:{}", places::ports());
     let (server, _) = vhost.url.rsplit_once('/').unwrap();
     let mut reader = Reader::new(folder.path())
+        .without("CARGO_PKG_")
+        .without("CARGO_MANIFEST_")
         .environment("PATH", &path)
+        .environment("CARGO_TARGET_DIR", shared.to_str().unwrap())
         .environment("XDG_CACHE_HOME", places::temporary().join("cache").to_str().unwrap())
         .environment("WABBIT_AMQP_URL", &vhost.url)
         .environment("WABBIT_ADMIN", &admin)
@@ -217,7 +226,7 @@ async fn every_flag_is_on_the_page_of_commands() {
     let page = read("docs/cli.md");
     let folder = places::folder("flags");
     let dead = ["dead list", "dead show", "dead replay", "dead purge"];
-    for command in ["run", "check", "inspect", "invoke", "publish"].iter().chain(&dead) {
+    for command in ["run", "check", "inspect", "invoke", "publish", "new", "build"].iter().chain(&dead) {
         let words: Vec<_> = command.split(' ').collect();
         let help = host::run(folder.path(), &[&*words, &["--help"]].concat()).await.success();
         let known = flags(&help);

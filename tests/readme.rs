@@ -57,7 +57,8 @@ fn copy_sources(from: &Path, to: &Path) {
         let (source, copy) = (entry.path(), to.join(entry.file_name()));
         let kind = entry.file_type().unwrap();
         if kind.is_dir() {
-            if !matches!(entry.file_name().to_str(), Some("target" | ".git" | "node_modules" | "__pycache__")) {
+            let made = [".build", ".git", ".tools", "__pycache__", "node_modules", "target"];
+            if !entry.file_name().to_str().is_some_and(|name| made.contains(&name)) {
                 copy_sources(&source, &copy);
             }
         } else if kind.is_file() && source.extension().is_none_or(|extension| extension != "wasm") {
@@ -66,16 +67,28 @@ fn copy_sources(from: &Path, to: &Path) {
             File::options().write(true).open(&copy).unwrap().set_modified(modified).unwrap();
         }
     }
+    // `make build` looks at the times of folders, too.
+    File::open(to).unwrap().set_modified(from.metadata().unwrap().modified().unwrap()).unwrap();
 }
 
-/// Links what was built already, so that nothing heavy is built again.
+/// Links what was built and installed already, so that nothing heavy is built again.
 fn share_builds(clone: &Path) {
-    let target = places::root().canonicalize().unwrap().join("target");
-    fs::create_dir(clone.join("target")).unwrap();
-    for name in ["plugins", "python"] {
-        if target.join(name).exists() {
-            symlink(target.join(name), clone.join("target").join(name)).unwrap();
+    let root = places::root().canonicalize().unwrap();
+    let share = |path: &Path| {
+        if root.join(path).exists() {
+            let link = clone.join(path);
+            let folder = link.parent().unwrap();
+            fs::create_dir_all(folder).unwrap();
+            let modified = folder.metadata().unwrap().modified().unwrap();
+            symlink(root.join(path), &link).unwrap();
+            File::open(folder).unwrap().set_modified(modified).unwrap();
         }
+    };
+    fs::create_dir(clone.join("target")).unwrap();
+    share(Path::new("target/python"));
+    share(Path::new("plugins/src/.build/.rust-target"));
+    for entry in fs::read_dir(root.join("sdk")).unwrap() {
+        share(&Path::new("sdk").join(entry.unwrap().file_name()).join(".tools"));
     }
     symlink(places::build(), clone.join("target/debug")).unwrap();
 }

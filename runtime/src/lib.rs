@@ -3,7 +3,7 @@
 //! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
 //! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
 //! Around them: [`outbound`] (the HTTP requests of handlers), [`cli`], [`app`] (start and stop), [`manifest`],
-//! [`telemetry`] and [`admin`].
+//! [`project`] (where handlers are written), [`telemetry`] and [`admin`].
 
 pub mod amqp;
 pub mod delivery;
@@ -17,4 +17,5 @@ pub mod app;
 pub mod cli;
 pub mod manifest;
 pub mod outbound;
+pub mod project;
 pub mod telemetry;

@@ -2,7 +2,7 @@
 //!
 //! The info string of a fenced block says what it is. GitHub shows its first word's language and hides the rest.
 //!
-//! - `toml PATH`, `rust PATH`: a file of that path.
+//! - `toml PATH`, `rust PATH`: a file of that path. `rust shows PATH`: lines of one that is there, as they are.
 //! - `sh`: commands, which end well. `sh until`: a command that is repeated until it shows what it should.
 //! - `sh NAME`: a command that goes on running, in a terminal of that name.
 //! - `text` or `json`, after commands: their output, line by line; `text unordered`: in any order.
@@ -207,6 +207,12 @@ impl Reader {
                     self.stop(terminal, &at, &block).await;
                     Last::Nothing
                 }
+                ([_, "shows", path], last) => {
+                    let real =
+                        fs::read_to_string(self.folder.join(path)).unwrap_or_else(|error| panic!("{at}: {error}"));
+                    assert!(real.contains(block.text.trim_end()), "{at}: {path} is\n{real}");
+                    last
+                }
                 ([_, path], _) if path.contains('/') => {
                     let path = self.folder.join(path);
                     fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -221,7 +227,7 @@ impl Reader {
     /// Runs commands as one would in a terminal, where both outputs come out together; stops at the first that fails.
     async fn type_in(&self, at: &str, commands: &str) -> String {
         let shell = self.shell(&format!("set -eu; exec 2>&1\n{commands}"));
-        let compiles = commands.contains("make ") || commands.contains("cargo ");
+        let compiles = ["make ", "cargo ", "wabbit build"].iter().any(|word| commands.contains(word));
         let output = process::run(at, shell, if compiles { LONG } else { DEADLINE }).await;
         assert!(output.code == 0, "{at}: exit code {}\n{commands}{}", output.code, output.stdout);
         output.stdout

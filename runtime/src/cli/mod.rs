@@ -1,9 +1,11 @@
 //! The command line: data on standard output, everything else on standard error.
 
+mod build;
 mod check;
 mod dead;
 mod inspect;
 mod invoke;
+mod new;
 mod publish;
 mod run;
 mod text;
@@ -45,6 +47,10 @@ enum Command {
     Publish(publish::Publish),
     /// Look at dead letters, replay or delete them
     Dead(dead::Dead),
+    /// Make a new plugin, by the template of a language
+    New(new::New),
+    /// Compile the plugins whose sources changed
+    Build(build::Build),
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -117,6 +123,8 @@ pub fn main() -> ExitCode {
         Command::Invoke(invoke) => invoke.execute(),
         Command::Publish(publish) => publish.execute(),
         Command::Dead(dead) => dead.execute(),
+        Command::New(new) => new.execute(),
+        Command::Build(build) => build.execute(),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -15,6 +15,8 @@ const EXPECTED: &str =
 const HANDLER_0_1: &str = "wabbit:worker/handler@0.1.";
 const HANDLER: &str = "wabbit:worker/handler";
 const COMMAND: &str = "wasi:cli/run";
+/// The field of a producers section that names languages.
+const LANGUAGE: &str = "language";
 const PREVIEW_1: &str = "wasi_snapshot_preview1#";
 /// Linked for every plugin, though empty: nearly every toolchain imports these whether it uses them or not.
 const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/", "wasi:filesystem/", "wasi:sockets/"];
@@ -163,7 +165,7 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         imports: found.imports,
         needs,
         unknown,
-        producers: found.producers,
+        producers: made_by(found.languages, found.producers),
     }
 }
 
@@ -186,11 +188,20 @@ fn not_wasm(bytes: &[u8]) -> Option<String> {
     Some(seems.map_or_else(|| "is not wasm".to_owned(), |what| format!("is not wasm: it seems to be {what}")))
 }
 
+fn made_by(languages: Vec<String>, mut others: Vec<String>) -> Vec<String> {
+    if !languages.is_empty() {
+        others.retain(|text| !text.starts_with(LANGUAGE));
+    }
+    [languages, others].concat()
+}
+
 #[derive(Default)]
 struct Found {
     exports: Vec<String>,
     imports: Vec<String>,
     producers: Vec<String>,
+    /// What the file as a whole says that it was written in. Its parts may be of others: an engine's, say.
+    languages: Vec<String>,
 }
 
 impl Found {
@@ -204,7 +215,9 @@ impl Found {
                 Payload::ModuleSection { .. } | Payload::ComponentSection { .. } => depth += 1,
                 Payload::End(_) => depth = depth.saturating_sub(1),
                 // Toolchains name themselves in the modules within a component, too.
-                Payload::CustomSection(section) if section.name() == "producers" => self.producers(&section),
+                Payload::CustomSection(section) if section.name() == "producers" => {
+                    self.producers(&section, depth);
+                }
                 payload if depth == 0 => self.names(payload)?,
                 _ => {}
             }
@@ -246,13 +259,15 @@ impl Found {
         Ok(())
     }
 
-    fn producers(&mut self, section: &wasmparser::CustomSectionReader<'_>) {
+    fn producers(&mut self, section: &wasmparser::CustomSectionReader<'_>, depth: u32) {
         // A section for people: one that cannot be read is no reason to refuse the file.
         let wasmparser::KnownCustom::Producers(fields) = section.as_known() else { return };
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {
                 let text = format!("{}: {} {}", field.name, value.name, value.version).trim_end().to_owned();
-                if !self.producers.contains(&text) {
+                if depth == 0 && field.name == LANGUAGE {
+                    self.languages.push(text);
+                } else if !self.producers.contains(&text) {
                     self.producers.push(text);
                 }
             }

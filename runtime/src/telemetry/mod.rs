@@ -9,8 +9,9 @@ use tracing_subscriber::{EnvFilter, layer::SubscriberExt as _, util::SubscriberI
 use crate::app::settings::LogFormat;
 
 /// What is logged unless `WABBIT_LOG` says otherwise. lapin tells of every lost connection as an error of its own, and
-/// prints returned messages whole; the host reports both in its own words.
-const DEFAULT_FILTER: &str = "info,lapin=off";
+/// prints returned messages whole; the host reports both in its own words. wasmtime-wasi has a span for each call of a
+/// core module, which would stand before every line that a command logs.
+const DEFAULT_FILTER: &str = "info,lapin=off,wasmtime_wasi=warn";
 
 /// Starts logging to standard error. Errors: a filter in `WABBIT_LOG` that cannot be read.
 pub fn init_logging(format: LogFormat) -> anyhow::Result<()> {

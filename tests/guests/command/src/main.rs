@@ -43,16 +43,18 @@ fn main() {
     let action: Action = serde_json::from_str(delivery["text"].as_str().unwrap()).unwrap();
     stderr().write_all(action.stderr.as_bytes()).unwrap();
     stdout().write_all(action.stdout.as_bytes()).unwrap();
-    for _ in 0..action.flood.div_ceil(1024) {
-        stdout().write_all(&[b'x'; 1024]).unwrap();
+    for _ in 0..action.flood.div_ceil(1 << 20) {
+        stdout().write_all(&vec![b'x'; 1 << 20]).unwrap();
     }
     if action.tell {
         let publication = json!({ "routing_key": "told", "text": input });
         println!("{}", json!({ "settlement": "ack", "publications": [publication] }));
     }
     let kept: Vec<_> = (0..action.memory).map(|_| vec![1_u8; 1 << 20]).collect();
-    while action.endless {
-        std::hint::spin_loop();
+    if action.endless {
+        loop {
+            std::hint::spin_loop();
+        }
     }
     if action.abort {
         std::process::abort();

@@ -1,0 +1,9 @@
+// What a handler imports.
+
+export { Delivery } from "./delivery";
+export { Field, FieldKind, Header, Properties } from "./properties";
+export { Publication } from "./publication";
+export { Outcome, Settlement, SettlementKind } from "./outcome";
+export { log, remainingMs, worker } from "./host";
+export { serve } from "./serve";
+export { Json, JsonKind, JsonWriter } from "./json";

@@ -1,0 +1,3 @@
+module wabbit
+
+go 1.26

@@ -1,0 +1,7 @@
+module collector
+
+go 1.26
+
+require wabbit v0.0.0
+
+replace wabbit => ../

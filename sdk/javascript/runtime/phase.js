@@ -1,0 +1,11 @@
+/**
+ * Modules are evaluated once, while the plugin is built, and every instance starts from what they left. There is no host
+ * then: what needs one asks here first.
+ */
+
+export let building = true;
+
+/** The first call has begun. */
+export function begin() {
+  building = false;
+}
