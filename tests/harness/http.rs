@@ -128,7 +128,8 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
     let path = head.split(' ').nth(1).unwrap();
     let (what, number) = path[1..].split_once('/').map_or((&path[1..], 0), |(a, b)| (a, b.parse().unwrap()));
     let (what, query) = what.split_once('?').unwrap_or((what, ""));
-    let fixed = |body: &str| format!("HTTP/1.1 200 OK\r\nx-server: wabbit\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+    let fixed =
+        |body: &str| format!("HTTP/1.1 200 OK\r\nx-server: wabbit\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     match what {
         "echo" => {
             let mut body = vec![0; length];

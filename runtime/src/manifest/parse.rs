@@ -7,8 +7,8 @@ mod topology;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Limits, Manifest, Order,
-    Publish, PublishGrant, Queue, Unroutable,
+    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Limits, Manifest,
+    Order, Publish, PublishGrant, Queue, Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
     values::{declared_name, network, quoted, show_duration, show_size},

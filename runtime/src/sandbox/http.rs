@@ -78,11 +78,12 @@ pub(super) fn add_to_linker(linker: &mut Linker<Host>) -> wasmtime::Result<()> {
     types::add_to_linker::<_, WasiHttp>(linker, &types::LinkOptions::default(), |host| host.http())?;
     linker.instance(OUTGOING_HANDLER)?.func_wrap(
         "handle",
-        |mut store: StoreContextMut<'_, Host>, (request, options): (Resource<_>, Option<Resource<_>>)| {
-            match store.data_mut().handle_request(request, options) {
-                Ok(response) => Ok((Ok(response),)),
-                Err(error) => Ok((Err(error.downcast()?),)),
-            }
+        |mut store: StoreContextMut<'_, Host>, (request, options): (Resource<_>, Option<Resource<_>>)| match store
+            .data_mut()
+            .handle_request(request, options)
+        {
+            Ok(response) => Ok((Ok(response),)),
+            Err(error) => Ok((Err(error.downcast()?),)),
         },
     )
 }
@@ -185,7 +186,9 @@ impl Hooks {
         let settings = self.scope.grants.http.client.settings();
         let options = options.unwrap_or_default();
         Timeouts {
-            connect: options.connect_timeout.map_or(settings.connect_timeout, |time| time.min(settings.connect_timeout)),
+            connect: options
+                .connect_timeout
+                .map_or(settings.connect_timeout, |time| time.min(settings.connect_timeout)),
             first_byte: options.first_byte_timeout,
             idle: options.between_bytes_timeout.map_or(settings.idle_timeout, |time| time.min(settings.idle_timeout)),
             deadline: self.deadline,

@@ -42,9 +42,9 @@ use std::{fmt, time::Duration};
 use serde::{Serialize, de::DeserializeOwned};
 
 #[cfg(not(target_arch = "wasm32"))]
-pub use answers::{Answering, answer};
-#[cfg(not(target_arch = "wasm32"))]
 use answers as host;
+#[cfg(not(target_arch = "wasm32"))]
+pub use answers::{Answering, answer};
 
 /// Gets that URL, and waits for the whole response.
 pub fn get(url: impl Into<String>) -> Result<Response, Error> {
@@ -328,7 +328,10 @@ mod tests {
         let response = get("https://a.example/").unwrap();
         assert!(!response.is_success());
         let told = response.clone().success().unwrap_err();
-        assert_eq!((told.kind, told.to_string().as_str()), (ErrorKind::Status(503), "the server answered 503: try later"));
+        assert_eq!(
+            (told.kind, told.to_string().as_str()),
+            (ErrorKind::Status(503), "the server answered 503: try later")
+        );
         assert_eq!(response.clone().json::<Value>().unwrap_err().kind, ErrorKind::Body);
         assert_eq!(response.with_body([0xff]).text().unwrap_err().kind, ErrorKind::Body);
         // It is a failure, which is tried again.

@@ -139,7 +139,11 @@ pub fn network(text: &str) -> Result<IpNet, Problem> {
     }
     if network != whole {
         let problem = Problem::new(format!("{} has bits of an address", quoted(text)));
-        return Err(problem.hint(format!("write `\"{whole}\"`, or `\"{}/{}\"`", network.addr(), network.max_prefix_len())));
+        return Err(problem.hint(format!(
+            "write `\"{whole}\"`, or `\"{}/{}\"`",
+            network.addr(),
+            network.max_prefix_len()
+        )));
     }
     Ok(whole)
 }

@@ -158,7 +158,8 @@ async fn the_head_of_a_request_is_the_hosts_word_for_where_it_goes() {
     let asked = server.asked().remove(0);
     assert!(asked.starts_with("POST /a?b HTTP/1.1\r\n"), "{asked}");
     assert!(!asked.contains("evil"), "{asked}");
-    for line in [&format!("host: host.example:{port}"), "connection: close", "x-a: 1", &format!("user-agent: {AGENT}")] {
+    for line in [&format!("host: host.example:{port}"), "connection: close", "x-a: 1", &format!("user-agent: {AGENT}")]
+    {
         assert!(asked.contains(&format!("\r\n{line}\r\n")), "{line}: {asked}");
     }
 }

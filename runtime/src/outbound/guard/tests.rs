@@ -141,10 +141,7 @@ fn an_entry_grants_what_it_names_itself() {
 
 #[test]
 fn several_entries_grant_what_each_of_them_does() {
-    let grants = [
-        grant("https://*.example.org", &["10.0.0.0/8"]),
-        grant("https://a.example.org", &["192.168.0.0/16"]),
-    ];
+    let grants = [grant("https://*.example.org", &["10.0.0.0/8"]), grant("https://a.example.org", &["192.168.0.0/16"])];
     check(&grants, "https://a.example.org", &["10.0.0.1", "192.168.0.1"], Ok(&["10.0.0.1:443", "192.168.0.1:443"]));
     check(&grants, "https://b.example.org", &["192.168.0.1"], Err(("192.168.0.1", Special::Private)));
 }

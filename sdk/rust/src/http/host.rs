@@ -25,11 +25,7 @@ pub(super) fn send(request: &Request) -> Result<Response, Error> {
 fn exchange(request: &Request) -> Result<Response, Error> {
     let outgoing = outgoing(request)?;
     let options = options(request)?;
-    let body = if request.body.is_empty() {
-        None
-    } else {
-        Some(outgoing.body().map_err(|()| malformed("its body"))?)
-    };
+    let body = if request.body.is_empty() { None } else { Some(outgoing.body().map_err(|()| malformed("its body"))?) };
     let coming = outgoing_handler::handle(outgoing, options).map_err(failed)?;
     if let Some(body) = body {
         // A server that does not read on may have answered all the same.
