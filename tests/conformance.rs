@@ -5,7 +5,7 @@
 
 pub mod cases;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -171,6 +171,20 @@ async fn every_language_answers_every_case_alike() {
     let path = places::temporary().join("conformance.json");
     fs::write(&path, serde_json::to_string_pretty(&results).unwrap()).unwrap();
     assert!(report.is_empty(), "{report}");
+}
+
+/// The page has a row for each language, and for no other.
+#[test]
+fn the_page_lists_every_language() {
+    let root = places::root();
+    let page = fs::read_to_string(root.join("docs/languages.md")).unwrap();
+    let table = page.split("<!-- table: ").nth(1).unwrap().split("<!-- end of table -->").next().unwrap();
+    let rows = table.lines().filter_map(|row| row.split_once("](../sdk/")?.1.split_once("/README.md)"));
+    let listed: BTreeSet<String> = rows.map(|(language, _)| language.to_owned()).collect();
+    let folders = fs::read_dir(root.join("sdk")).unwrap().map(|entry| entry.unwrap().path());
+    let languages = folders.filter(|folder| folder.join("language.toml").is_file());
+    let expected = languages.map(|folder| folder.file_name().unwrap().to_str().unwrap().to_owned()).collect();
+    assert_eq!(listed, expected);
 }
 
 /// What was built for the frozen contract runs for ever, and what is built now is of the same contract.
