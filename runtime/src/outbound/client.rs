@@ -46,8 +46,17 @@ const AGENT: &str = concat!("wabbit/", env!("CARGO_PKG_VERSION"));
 pub struct Client {
     settings: settings::Http,
     resolve: Resolve,
-    tls: Tls,
+    tls: Arc<Tls>,
     at_once: Arc<Semaphore>,
+}
+
+/// What a request takes a place of, beside the host's own.
+#[derive(Debug, Clone, Default)]
+pub struct Places {
+    /// One of each, until the response's body is gone.
+    pub at_once: Vec<Arc<Semaphore>>,
+    /// One where a name is looked up, until that has ended, whether or not anybody still waits for it.
+    pub lookups: Option<Arc<Semaphore>>,
 }
 
 /// How long the parts of a request may take.
@@ -120,7 +129,7 @@ impl Client {
     /// Errors: the file of the setting `ca` cannot be used.
     pub fn new(settings: &settings::Http) -> anyhow::Result<Self> {
         Ok(Self {
-            tls: Tls::new(settings.ca.as_deref())?,
+            tls: Arc::new(Tls::new(settings.ca.as_deref())?),
             at_once: Arc::new(Semaphore::new(settings.running)),
             resolve: resolve::system(),
             settings: settings.clone(),
@@ -133,12 +142,12 @@ impl Client {
     }
 
     /// Sends a request, of which the method, the path, the headers and the body count; where it goes says `target`. It
-    /// takes one place in each of `places` and one of the host's, until the response's body is gone.
+    /// takes its `places`, and one of the host's, too.
     pub async fn send<B>(
         &self,
         target: &Target,
         request: Request<B>,
-        places: &[Arc<Semaphore>],
+        places: &Places,
         timeouts: Timeouts,
     ) -> Result<(Response<ResponseBody>, Driver), SendError>
     where
@@ -148,9 +157,9 @@ impl Client {
         let limit = self.settings.body as u64;
         let request = prepare(request, &target.origin, self.settings.body)?;
         let until = (Instant::now() + timeouts.connect).min(timeouts.deadline);
-        let taken = self.take_places(places);
+        let taken = self.take_places(&places.at_once);
         let taken = timeout_at(until.into(), taken).await.map_err(|_| SendError::TooManyAtOnce)??;
-        let stream = self.connect(target, until).await?;
+        let stream = self.connect(target, places, until).await?;
 
         let (mut sender, connection) = http1::Builder::new()
             .max_buf_size(RESPONSE_HEAD_BYTES_MAX)
@@ -189,10 +198,10 @@ impl Client {
     }
 
     /// A connection to the first of the origin's addresses that is allowed and takes it.
-    async fn connect(&self, target: &Target, until: Instant) -> Result<Box<dyn Stream>, SendError> {
+    async fn connect(&self, target: &Target, places: &Places, until: Instant) -> Result<Box<dyn Stream>, SendError> {
         let found = match target.origin.address() {
             Some(address) => vec![address],
-            None => self.look_up(&target.origin, until).await?,
+            None => self.look_up(&target.origin, places, until).await?,
         };
         // From here on the name counts for TLS alone: what is connected to is what was judged.
         let admitted = target.admit(&found).map_err(SendError::Prohibited)?;
@@ -206,16 +215,25 @@ impl Client {
                     Host::Ipv4(address) => ServerName::from(*address),
                     Host::Ipv6(address) => ServerName::from(*address),
                 };
-                let connector = self.tls.connector().map_err(SendError::NoTls)?;
-                let connecting = timeout_at(until.into(), connector.connect(name, stream)).await;
-                let stream = connecting.map_err(|_| SendError::ConnectTimeout)?.map_err(SendError::Tls)?;
+                let connecting = async {
+                    let connector = self.tls.connector().await.map_err(SendError::NoTls)?;
+                    connector.connect(name, stream).await.map_err(SendError::Tls)
+                };
+                let stream = timeout_at(until.into(), connecting).await.map_err(|_| SendError::ConnectTimeout)??;
                 Ok(Box::new(stream))
             }
         }
     }
 
-    async fn look_up(&self, origin: &Origin, until: Instant) -> Result<Vec<IpAddr>, SendError> {
-        let found = timeout_at(until.into(), (self.resolve)(origin.host.to_string())).await;
+    async fn look_up(&self, origin: &Origin, places: &Places, until: Instant) -> Result<Vec<IpAddr>, SendError> {
+        let looking = async {
+            let place = match &places.lookups {
+                Some(lookups) => Some(Arc::clone(lookups).acquire_owned().await.map_err(io::Error::other)?),
+                None => None,
+            };
+            (self.resolve)(origin.host.to_string(), place).await
+        };
+        let found = timeout_at(until.into(), looking).await;
         let found = found.map_err(|_| SendError::LookUpTimeout)?.map_err(SendError::LookUp)?;
         if found.is_empty() {
             return Err(SendError::LookUp(io::Error::new(io::ErrorKind::NotFound, "the name has none")));

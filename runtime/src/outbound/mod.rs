@@ -14,6 +14,7 @@ mod tls;
 
 pub use address::{Special, plain, special};
 pub use body::ResponseBody;
-pub use client::{Client, SendError, Timeouts};
+pub use client::{Client, Places, SendError, Timeouts};
 pub use guard::{Denied, Prohibited, Target};
 pub use origin::{Origin, Scheme};
+pub use resolve::LOOKUPS_MAX;

@@ -19,7 +19,8 @@ use tokio_rustls::{
 const ALPN: &[u8] = b"http/1.1";
 
 /// The configuration of all TLS connections, made with the first of them: reading the system's certificates takes tens of
-/// milliseconds, which most hosts never need.
+/// milliseconds, which most hosts never need. They are
+/// read off the executor.
 pub(super) struct Tls {
     more: Vec<CertificateDer<'static>>,
     connector: OnceLock<Result<TlsConnector, String>>,
@@ -37,8 +38,13 @@ impl Tls {
     }
 
     /// Errors: the system's certificates cannot be read and there are no others, or the library refuses one of `ca`.
-    pub(super) fn connector(&self) -> Result<TlsConnector, String> {
-        self.connector.get_or_init(|| self.make()).clone()
+    pub(super) async fn connector(self: &Arc<Self>) -> Result<TlsConnector, String> {
+        if let Some(made) = self.connector.get() {
+            return made.clone();
+        }
+        let tls = Arc::clone(self);
+        let making = tokio::task::spawn_blocking(move || tls.connector.get_or_init(|| tls.make()).clone());
+        making.await.map_err(|error| error.to_string())?
     }
 
     fn make(&self) -> Result<TlsConnector, String> {

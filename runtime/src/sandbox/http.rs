@@ -40,14 +40,14 @@ use super::{
 };
 use crate::{
     manifest::HttpGrant,
-    outbound::{Client, Denied, SendError, Target, Timeouts},
+    outbound::{Client, Denied, LOOKUPS_MAX, Places, SendError, Target, Timeouts},
 };
 
 /// Linked by hand, for the library's own way of it has no place where a call could be ended.
 const OUTGOING_HANDLER: &str = "wasi:http/outgoing-handler@0.2.12";
 /// Requests of one delivery at once: the next one waits.
 const REQUESTS_AT_ONCE_MAX: usize = 8;
-/// One worker has at most this part of the host's requests at once.
+/// One worker has at most this part of the host's requests, and of its look-ups of names, at once.
 const WORKER_SHARE: usize = 4;
 /// What the headers of one request may take in memory, roughly in bytes.
 const REQUEST_HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -63,13 +63,15 @@ pub struct HttpGrants {
     grants: Vec<HttpGrant>,
     client: Arc<Client>,
     at_once: Arc<Semaphore>,
+    lookups: Arc<Semaphore>,
 }
 
 impl HttpGrants {
     /// The worker's list, and the host's way to the outside.
     pub fn new(grants: Vec<HttpGrant>, client: Arc<Client>) -> Self {
         let at_once = client.settings().running.div_ceil(WORKER_SHARE);
-        Self { grants, client, at_once: Arc::new(Semaphore::new(at_once)) }
+        let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX.div_ceil(WORKER_SHARE)));
+        Self { grants, client, at_once: Arc::new(Semaphore::new(at_once)), lookups }
     }
 }
 
@@ -247,7 +249,11 @@ impl WasiHttpHooks for Hooks {
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Ending), Error>> + Send> {
         let timeouts = self.timeouts(options);
         let scope = Arc::clone(&self.scope);
-        let places = [Arc::clone(&self.at_once), Arc::clone(&scope.grants.http.at_once)];
+        let worker = &scope.grants.http;
+        let places = Places {
+            at_once: vec![Arc::clone(&self.at_once), Arc::clone(&worker.at_once)],
+            lookups: Some(Arc::clone(&worker.lookups)),
+        };
         let (next, log) = (self.next.take(), self.log.clone());
         Box::new(async move {
             let target = next.ok_or(Error::HttpRequestDenied)?;
@@ -321,6 +327,8 @@ impl Log {
             SendError::Prohibited(_) | SendError::NoTls(_) | SendError::TooManyAtOnce => "",
             _ => return,
         };
+        // What a server says of itself, in its certificate, may be anything.
+        let error = escape(error.to_string().as_bytes());
         self.once(&target.origin, format_args!("an HTTP request is not sent: {error}{hint}"));
     }
 }

@@ -32,6 +32,9 @@ const GRANTABLE: &[(&str, &str, &str)] = &[
     ("wasi:keyvalue/", "keyvalue", "not supported yet"),
 ];
 
+/// The keys whose interfaces this host has.
+pub(super) const LINKED: &[&str] = &["http"];
+
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
 pub struct Inspection {

@@ -76,7 +76,7 @@ fn client(resolve: impl Fn(usize) -> Vec<IpAddr> + Send + Sync + 'static) -> (Cl
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
     let mut client = Client::new(&settings()).unwrap();
-    client.resolve = Arc::new(move |_| {
+    client.resolve = Arc::new(move |_, _| {
         let found = resolve(counted.fetch_add(1, Ordering::Relaxed));
         Box::pin(async move { Ok(found) })
     });
@@ -99,7 +99,7 @@ fn timeouts() -> Timeouts {
 /// Sends, and reads the response to its end.
 async fn get(client: &Client, target: &Target, timeouts: Timeouts) -> Result<Bytes, SendError> {
     let request = Request::get("/path?query").body(Empty::new()).unwrap();
-    let (response, driver) = client.send(target, request, &[], timeouts).await?;
+    let (response, driver) = client.send(target, request, &Places::default(), timeouts).await?;
     let driving = tokio::spawn(driver);
     let body = response.into_body().collect().await;
     driving.abort();
@@ -154,7 +154,7 @@ async fn the_head_of_a_request_is_the_hosts_word_for_where_it_goes() {
     // Whatever the request itself says of it.
     let request = Request::post("http://evil.example/a?b#c").header("host", "evil.example").header("x-a", "1");
     let request = request.body(Full::new(Bytes::from("body"))).unwrap();
-    client.send(&target, request, &[], timeouts()).await.map(drop).unwrap();
+    client.send(&target, request, &Places::default(), timeouts()).await.map(drop).unwrap();
     let asked = server.asked().remove(0);
     assert!(asked.starts_with("POST /a?b HTTP/1.1\r\n"), "{asked}");
     assert!(!asked.contains("evil"), "{asked}");
@@ -195,10 +195,11 @@ async fn bodies_have_a_limit() {
     let server = Server::start("127.0.0.1:0", answer(""), Then::Wait).await;
     let target = target(&format!("http://large.example:{}", server.address.port()), "127.0.0.1/32");
     let body = Full::new(Bytes::from("x".repeat(limit + 1)));
-    let told = client.send(&target, Request::post("/").body(body).unwrap(), &[], timeouts()).await.map(drop);
+    let told =
+        client.send(&target, Request::post("/").body(body).unwrap(), &Places::default(), timeouts()).await.map(drop);
     assert!(matches!(told, Err(SendError::RequestTooLarge(1000))), "{told:?}");
     let announced = Request::post("/").header("content-length", "1001").body(Empty::new()).unwrap();
-    let told = client.send(&target, announced, &[], timeouts()).await.map(drop);
+    let told = client.send(&target, announced, &Places::default(), timeouts()).await.map(drop);
     assert!(matches!(told, Err(SendError::RequestTooLarge(1000))), "{told:?}");
 }
 
@@ -237,13 +238,13 @@ async fn every_wait_has_an_end() {
     // A name that nobody answers for, an address that takes no connection, and no place among those at once.
     let connect = || Timeouts { connect: short, ..timeouts() };
     let mut unanswered = Client::new(&settings()).unwrap();
-    unanswered.resolve = Arc::new(|_| Box::pin(future::pending()));
+    unanswered.resolve = Arc::new(|_, _| Box::pin(future::pending()));
     let target = target("http://slow.example:9", "127.0.0.1/32");
     assert!(matches!(get(&unanswered, &target, connect()).await, Err(SendError::LookUpTimeout)));
     assert!(matches!(get(&client, &target, timeouts()).await, Err(SendError::Connect(_))));
-    let none = Arc::new(Semaphore::new(0));
+    let none = Places { at_once: vec![Arc::new(Semaphore::new(0))], lookups: None };
     let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
-    let told = client.send(&target, request, &[none], connect()).await.map(drop);
+    let told = client.send(&target, request, &none, connect()).await.map(drop);
     assert!(matches!(told, Err(SendError::TooManyAtOnce)), "{told:?}");
 }
 
@@ -252,7 +253,7 @@ async fn a_place_is_taken_until_the_body_is_gone() {
     let server = Server::start("127.0.0.1:0", answer("body"), Then::Wait).await;
     let (client, _) = client(|_| vec![ONE.into()]);
     let target = target(&format!("http://one.example:{}", server.address.port()), "127.0.0.1/32");
-    let places = [Arc::new(Semaphore::new(1))];
+    let places = Places { at_once: vec![Arc::new(Semaphore::new(1))], lookups: None };
     let send = async |timeouts| {
         let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
         client.send(&target, request, &places, timeouts).await
@@ -266,9 +267,38 @@ async fn a_place_is_taken_until_the_body_is_gone() {
 
 #[tokio::test]
 async fn the_system_finds_this_machine() {
-    let found = resolve::system()("localhost".into()).await.unwrap();
+    let place = Arc::new(Semaphore::new(1));
+    let taken = Arc::clone(&place).try_acquire_owned().unwrap();
+    let found = resolve::system()("localhost".into(), Some(taken)).await.unwrap();
     assert!(found.iter().all(IpAddr::is_loopback) && !found.is_empty(), "{found:?}");
-    assert!(resolve::system()("name.invalid".into()).await.is_err());
+    assert_eq!(place.available_permits(), 1);
+    assert!(resolve::system()("name.invalid".into(), None).await.is_err());
+}
+
+/// Names whose servers never answer keep only those from looking up who asked for them.
+#[tokio::test]
+async fn a_look_up_that_hangs_takes_a_place_of_its_owner() {
+    let (mut client, _) = client(|_| vec![ONE.into()]);
+    let begun = Arc::new(Mutex::new(Vec::new()));
+    let hanging = Arc::clone(&begun);
+    client.resolve = Arc::new(move |_, place| {
+        hanging.lock().unwrap().push(place);
+        Box::pin(future::pending())
+    });
+    let target = target("http://slow.example:9", "127.0.0.1/32");
+    let ask = async |places: &Places| {
+        let short = Timeouts { connect: Duration::from_millis(100), ..timeouts() };
+        let request = Request::get("/").body(Empty::<Bytes>::new()).unwrap();
+        let told = client.send(&target, request, places, short).await.map(drop);
+        assert!(matches!(told, Err(SendError::LookUpTimeout)), "{told:?}");
+        begun.lock().unwrap().len()
+    };
+    let [one, other] =
+        [1, 1].map(|count| Places { lookups: Some(Arc::new(Semaphore::new(count))), ..Places::default() });
+    assert_eq!(ask(&one).await, 1);
+    // It still hangs, though nobody waits for it.
+    assert_eq!(ask(&one).await, 1);
+    assert_eq!(ask(&other).await, 2);
 }
 
 #[test]
