@@ -126,8 +126,8 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
     let _counted = Counted::new(seen);
     let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let path = head.split(' ').nth(1).unwrap();
-    let (what, number) = path[1..].split_once('/').map_or((&path[1..], 0), |(a, b)| (a, b.parse().unwrap()));
-    let (what, query) = what.split_once('?').unwrap_or((what, ""));
+    let (path, query) = path[1..].split_once('?').unwrap_or((&path[1..], ""));
+    let (what, number) = path.split_once('/').map_or((path, 0), |(what, number)| (what, number.parse().unwrap()));
     let fixed =
         |body: &str| format!("HTTP/1.1 200 OK\r\nx-server: wabbit\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     match what {
