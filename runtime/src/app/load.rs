@@ -162,11 +162,12 @@ pub fn version(
         publications: settings.host.max_publications,
         requests: manifest.limits.requests,
     };
-    let grants = Grants { http: HttpGrants::new(manifest.grant.http.clone(), Arc::clone(outbound)), effects };
+    let http = &manifest.grant.http;
+    let http = (!http.is_empty()).then(|| Arc::new(HttpGrants::new(http.clone(), Arc::clone(outbound), effects)));
     Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        scope: Arc::new(Scope { limits, grants, log }),
+        scope: Arc::new(Scope { limits, grants: Grants { http }, log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,

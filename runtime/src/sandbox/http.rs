@@ -33,11 +33,7 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{
-    host::Host,
-    log::escape,
-    scope::{Effects, Scope},
-};
+use super::{host::Host, log::escape, scope::Scope};
 use crate::{
     manifest::HttpGrant,
     outbound::{Client, Denied, LOOKUPS_MAX, Places, SendError, Target, Timeouts},
@@ -64,14 +60,24 @@ pub struct HttpGrants {
     client: Arc<Client>,
     at_once: Arc<Semaphore>,
     lookups: Arc<Semaphore>,
+    effects: Effects,
+}
+
+/// Whether requests take place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effects {
+    /// They do.
+    Real,
+    /// They are refused: the call is for trying a handler out.
+    Denied,
 }
 
 impl HttpGrants {
     /// The worker's list, and the host's way to the outside.
-    pub fn new(grants: Vec<HttpGrant>, client: Arc<Client>) -> Self {
+    pub fn new(grants: Vec<HttpGrant>, client: Arc<Client>, effects: Effects) -> Self {
         let at_once = client.settings().running.div_ceil(WORKER_SHARE);
         let lookups = Arc::new(Semaphore::new(LOOKUPS_MAX.div_ceil(WORKER_SHARE)));
-        Self { grants, client, at_once: Arc::new(Semaphore::new(at_once)), lookups }
+        Self { grants, client, at_once: Arc::new(Semaphore::new(at_once)), lookups, effects }
     }
 }
 
@@ -114,7 +120,7 @@ struct Hooks {
     sent: usize,
     at_once: Arc<Semaphore>,
     /// What was judged, until it is sent.
-    next: Option<Target>,
+    next: Option<(Arc<HttpGrants>, Target)>,
     log: Log,
 }
 
@@ -166,10 +172,11 @@ impl Hooks {
         if self.sent > limit { Err(TooManyRequests(limit)) } else { Ok(()) }
     }
 
-    fn judge(&self, scheme: &str, authority: &str) -> Result<Target, ErrorCode> {
-        let grants = &self.scope.grants;
-        match Target::judge(&grants.http.grants, scheme, authority) {
-            Ok(target) if grants.effects == Effects::Real => return Ok(target),
+    fn judge(&self, scheme: &str, authority: &str) -> Result<(Arc<HttpGrants>, Target), ErrorCode> {
+        // Without a grant no plugin is loaded that comes here.
+        let Some(http) = &self.scope.grants.http else { return Err(ErrorCode::HttpRequestDenied) };
+        match Target::judge(&http.grants, scheme, authority) {
+            Ok(target) if http.effects == Effects::Real => return Ok((Arc::clone(http), target)),
             Ok(target) => self.log.once(&target.origin, "no HTTP request is sent here; hint: add `--effects`"),
             Err(Denied::NotGranted(origin)) => {
                 let hint = format!("hint: add `\"{origin}\"` to `http` in `[grant]`");
@@ -184,8 +191,8 @@ impl Hooks {
         Err(ErrorCode::HttpRequestDenied)
     }
 
-    fn timeouts(&self, options: Option<RequestOptions>) -> Timeouts {
-        let settings = self.scope.grants.http.client.settings();
+    fn timeouts(&self, http: &HttpGrants, options: Option<RequestOptions>) -> Timeouts {
+        let settings = http.client.settings();
         let options = options.unwrap_or_default();
         Timeouts {
             connect: options
@@ -247,17 +254,17 @@ impl WasiHttpHooks for Hooks {
         options: Option<RequestOptions>,
         _: Ending,
     ) -> Box<dyn Future<Output = Result<(Response<WasiBody>, Ending), Error>> + Send> {
-        let timeouts = self.timeouts(options);
-        let scope = Arc::clone(&self.scope);
-        let worker = &scope.grants.http;
-        let places = Places {
-            at_once: vec![Arc::clone(&self.at_once), Arc::clone(&worker.at_once)],
-            lookups: Some(Arc::clone(&worker.lookups)),
+        let Some((http, target)) = self.next.take() else {
+            return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         };
-        let (next, log) = (self.next.take(), self.log.clone());
+        let timeouts = self.timeouts(&http, options);
+        let places = Places {
+            at_once: vec![Arc::clone(&self.at_once), Arc::clone(&http.at_once)],
+            lookups: Some(Arc::clone(&http.lookups)),
+        };
+        let log = self.log.clone();
         Box::new(async move {
-            let target = next.ok_or(Error::HttpRequestDenied)?;
-            match scope.grants.http.client.send(&target, request, &places, timeouts).await {
+            match http.client.send(&target, request, &places, timeouts).await {
                 Ok((response, driver)) => {
                     let ending: Ending = Box::new(async {
                         driver.await;

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{LogSink, http::HttpGrants};
+use super::{HttpGrants, LogSink};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -30,18 +30,8 @@ pub struct CallLimits {
 }
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
+#[derive(Default)]
 pub struct Grants {
-    /// Where HTTP requests may go.
-    pub http: HttpGrants,
-    /// Whether what is granted takes place.
-    pub effects: Effects,
-}
-
-/// Whether what a call does outside of the sandbox takes place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Effects {
-    /// It does.
-    Real,
-    /// It is refused: the call is for trying a handler out.
-    Denied,
+    /// Where HTTP requests may go. Default nowhere.
+    pub http: Option<Arc<HttpGrants>>,
 }
