@@ -2,8 +2,8 @@
 //!
 //! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
 //! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
-//! Around them: [`cli`], [`app`] (start and stop), [`manifest`], [`project`] (where handlers are written), [`telemetry`]
-//! and [`admin`].
+//! Around them: [`outbound`] (the HTTP requests of handlers), [`cli`], [`app`] (start and stop), [`manifest`],
+//! [`project`] (where handlers are written), [`telemetry`] and [`admin`].
 
 pub mod amqp;
 pub mod delivery;
@@ -16,5 +16,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod manifest;
+pub mod outbound;
 pub mod project;
 pub mod telemetry;

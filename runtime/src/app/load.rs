@@ -16,8 +16,9 @@ use super::{
 };
 use crate::{
     manifest::{Manifest, read_folder, report},
+    outbound,
     outcome::Rules,
-    sandbox::{CallLimits, Digest, Grants, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
+    sandbox::{CallLimits, Digest, Effects, Grants, HttpGrants, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
     telemetry::Metrics,
 };
 
@@ -41,7 +42,12 @@ pub struct Refused {
 }
 
 /// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
-pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics) -> anyhow::Result<Loaded> {
+pub async fn load(
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    outbound: &Arc<outbound::Client>,
+    metrics: &Metrics,
+) -> anyhow::Result<Loaded> {
     let folder = read_folder(&settings.manifests, &settings.host.ceilings())
         .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
     let mut refused: Vec<Refused> =
@@ -53,7 +59,8 @@ pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics
         let Some(loaded) = plugins.get(&manifest.plugin) else { continue };
         let log = LogSink::new(manifest.name.as_str().into());
         let version = loaded.clone().and_then(|plugin| {
-            version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
+            version(settings, outbound, &manifest, plugin, Arc::clone(&log), Effects::Real)
+                .map_err(|error| problem(settings, &manifest, &error))
         });
         match version {
             Ok(version) => {
@@ -141,9 +148,11 @@ async fn load_plugin(
 /// Errors: the plugin asks for what the manifest does not grant.
 pub fn version(
     settings: &Settings,
+    outbound: &Arc<outbound::Client>,
     manifest: &Manifest,
     plugin: Arc<Plugin>,
     log: Arc<LogSink>,
+    effects: Effects,
 ) -> Result<Version, LoadError> {
     plugin.check_granted(&manifest.grant.keys())?;
     let limits = CallLimits {
@@ -151,11 +160,14 @@ pub fn version(
         memory: manifest.limits.memory,
         output: settings.host.max_output,
         publications: settings.host.max_publications,
+        requests: manifest.limits.requests,
     };
+    let http = &manifest.grant.http;
+    let http = (!http.is_empty()).then(|| Arc::new(HttpGrants::new(http.clone(), Arc::clone(outbound), effects)));
     Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        scope: Arc::new(Scope { limits, grants: Grants::default(), log }),
+        scope: Arc::new(Scope { limits, grants: Grants { http }, log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,

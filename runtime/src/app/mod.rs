@@ -21,6 +21,7 @@ pub use worker::{State, Version, Worker};
 use crate::{
     admin,
     amqp::{self, Link},
+    outbound,
     sandbox::Sandbox,
     telemetry::Metrics,
 };
@@ -76,7 +77,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
     let metrics = Metrics::default();
-    let loaded = load(&settings, &sandbox, &metrics).await?;
+    let outbound = Arc::new(outbound::Client::new(&settings.http)?);
+    let loaded = load(&settings, &sandbox, &outbound, &metrics).await?;
     if settings.strict && !loaded.refused.is_empty() {
         return Err(RunError::Strict);
     }

@@ -9,6 +9,7 @@ use super::{Failed, SettingsArgs, executor, settings_with_manifests, style};
 use crate::{
     app,
     manifest::{Manifest, Order, report},
+    outbound,
     sandbox::Sandbox,
     telemetry::Metrics,
 };
@@ -34,7 +35,8 @@ impl Check {
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
-            app::load(&settings, &sandbox, &Metrics::default()).await
+            let outbound = Arc::new(outbound::Client::new(&settings.http)?);
+            app::load(&settings, &sandbox, &outbound, &Metrics::default()).await
         })?;
         executor.shutdown_background();
         let max_body = settings.host.max_body as u64;

@@ -3,6 +3,7 @@
 use std::{
     fmt,
     path::PathBuf,
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -17,8 +18,9 @@ use crate::{
     app::{self, settings::LogFormat},
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
+    outbound,
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{LogSink, Sandbox, Source},
+    sandbox::{Effects, LogSink, Sandbox, Source},
     telemetry,
 };
 
@@ -55,6 +57,9 @@ pub(super) struct Invoke {
     /// With --repeat, call one instance again and again instead of a fresh one each time
     #[arg(long)]
     reuse: bool,
+    /// Do what the manifest grants, such as HTTP requests; without it, that is refused
+    #[arg(long)]
+    effects: bool,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -80,7 +85,9 @@ impl Invoke {
         let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
         let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
         let log = LogSink::new(manifest.name.as_str().into());
-        let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
+        let outbound = Arc::new(outbound::Client::new(&settings.http)?);
+        let effects = if self.effects { Effects::Real } else { Effects::Denied };
+        let version = app::version(&settings, &outbound, &manifest, plugin, log, effects).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
 
         let executor = executor()?;

@@ -11,7 +11,7 @@ pub(crate) mod values;
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 pub use parse::{Ceilings, parse, read_folder};
-pub use values::{Pattern, PublishGrant};
+pub use values::{HttpGrant, Pattern, PublishGrant};
 
 use crate::delivery::Table;
 
@@ -174,6 +174,8 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of linear memory, summed over all memories of the instance. Default 64 MiB.
     pub memory: usize,
+    /// HTTP requests. Default 50.
+    pub requests: usize,
 }
 
 /// `[failure]`.
@@ -244,12 +246,14 @@ pub enum Unroutable {
 pub struct Grant {
     /// What the handler may publish. Default nothing.
     pub publish: Vec<PublishGrant>,
+    /// Where it may send HTTP requests. Default nowhere.
+    pub http: Vec<HttpGrant>,
 }
 
 impl Grant {
     /// The keys that open an interface of the host to the handler.
     pub fn keys(&self) -> Vec<&'static str> {
-        Vec::new()
+        if self.http.is_empty() { Vec::new() } else { vec!["http"] }
     }
 }
 
@@ -331,6 +335,6 @@ impl Default for Backoff {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024 }
+        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024, requests: 50 }
     }
 }

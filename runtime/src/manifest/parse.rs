@@ -7,11 +7,11 @@ mod topology;
 use std::{path::Path, time::Duration};
 
 use super::{
-    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish,
-    PublishGrant, Queue, Unroutable,
+    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Limits, Manifest,
+    Order, Publish, PublishGrant, Queue, Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
-    values::{declared_name, quoted, show_duration, show_size},
+    values::{declared_name, network, quoted, show_duration, show_size},
 };
 use crate::settle::ladder::{DELAY_MAX, DELAY_MIN};
 
@@ -34,7 +34,6 @@ const PLANNED: &[Planned] = &[
     planned("grant", "config"),
     planned("grant", "env"),
     planned("grant", "files"),
-    planned("grant", "http"),
     planned("grant", "keyvalue"),
     planned("grant", "secrets"),
     planned("limits", "handles"),
@@ -44,7 +43,6 @@ const PLANNED: &[Planned] = &[
     planned("limits", "output"),
     planned("limits", "publications"),
     planned("limits", "random"),
-    planned("limits", "requests"),
     planned("limits", "tables"),
 ];
 
@@ -61,6 +59,7 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const MEMORY_MIN: usize = 64 << 10;
 const MEMORY_MAX: usize = 4 << 30;
+const REQUESTS_MAX: usize = 10_000;
 const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
 
 /// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
@@ -196,7 +195,11 @@ fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
         let problem = Problem::new(format!("`memory` is more than the host allows: `{}`", show_size(&ceilings.memory)));
         section.report("memory", problem.hint("lower it, or raise `memory` in `[limits]` of `wabbit.toml`"));
     }
-    Limits { time, memory: memory.unwrap_or(default.memory.min(ceilings.memory)) }
+    Limits {
+        time,
+        memory: memory.unwrap_or(default.memory.min(ceilings.memory)),
+        requests: section.integer("requests", 1..=REQUESTS_MAX).unwrap_or(default.requests),
+    }
 }
 
 fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> FailurePolicy {
@@ -264,7 +267,18 @@ fn publish(section: &mut Section<'_>) -> Publish {
 }
 
 fn grant(section: &mut Section<'_>) -> Grant {
-    Grant { publish: section.list("publish", PublishGrant::parse, publish_grant) }
+    Grant {
+        publish: section.list("publish", PublishGrant::parse, publish_grant),
+        http: section.list("http", HttpGrant::parse, http_grant),
+    }
+}
+
+/// The longer form of an entry: `{ origin = "https://intern.example", networks = ["10.0.0.0/8"] }`.
+fn http_grant(section: &mut Section<'_>) -> Option<HttpGrant> {
+    section.require("origin", "origin = \"https://intern.example.com\"");
+    let grant = section.checked("origin", HttpGrant::parse);
+    let networks = section.one_or_more("networks", network).unwrap_or_default();
+    Some(grant?.with_networks(networks))
 }
 
 /// The longer form of an entry: `{ to = "EXCHANGE/PATTERN", unroutable = "drop" }`.
@@ -319,14 +333,14 @@ mod tests {
             }],
             other_queues: Vec::new(),
             consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done },
-            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
+            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20, requests: 50 },
             failure: FailurePolicy {
                 attempts: 5,
                 backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(300) },
                 dead_letter: DeadLetter::ByQueue,
             },
             publish: Publish { unroutable: Unroutable::Fail },
-            grant: Grant { publish: Vec::new() },
+            grant: Grant { publish: Vec::new(), http: Vec::new() },
         };
         assert_eq!(manifest, expected);
     }
@@ -378,6 +392,7 @@ mod tests {
             [limits]
             time = "1m 30s"
             memory = 65_536
+            requests = 7
 
             [failure]
             attempts = 3
@@ -389,6 +404,7 @@ mod tests {
 
             [grant]
             publish = ["reply", "audit/order.*", "mail", { to = "/order_report", unroutable = "fail" }]
+            http = ["https://*.example.com", { origin = "http://intern.example", networks = ["10.0.0.0/8", "fd00::/8"] }]
             "#,
         );
         assert_eq!(manifest.declare, Declare::Verify);
@@ -440,7 +456,7 @@ mod tests {
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
         assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
-        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10 });
+        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10, requests: 7 });
         let expected = FailurePolicy {
             attempts: 3,
             backoff: Backoff { first: DELAY_MIN, factor: 1.5, max: DELAY_MAX },
@@ -460,6 +476,13 @@ mod tests {
             to("", "order_report", Some(Unroutable::Fail)),
         ];
         assert_eq!(manifest.grant.publish, granted);
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| network(text).unwrap());
+        let granted = [
+            HttpGrant::parse("https://*.example.com").unwrap(),
+            HttpGrant::parse("http://intern.example").unwrap().with_networks(networks.into()),
+        ];
+        assert_eq!(manifest.grant.http, granted);
+        assert_eq!(manifest.grant.keys(), ["http"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{cache::Cache, contract, host::Host};
+use super::{cache::Cache, contract, host::Host, http};
 use crate::app::settings::HostLimits;
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
@@ -91,6 +91,7 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     let mut core_linker = wasmtime::Linker::new(&engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
     Ok((engine, linker, core_linker))

@@ -23,12 +23,17 @@ const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/
 /// What the contract itself offers.
 const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
+/// What the interfaces that are granted refer to: core modules reach the rest of WASI by its preview 1.
+const CORE_IMPORTS: &[&str] = &["wasi:io/"];
 /// Interfaces that a manifest grants, the key that does, and what to write.
 const GRANTABLE: &[(&str, &str, &str)] = &[
-    ("wasi:http/", "http", "not supported yet"),
+    ("wasi:http/", "http", "hint: add `http = [\"https://api.example.com\"]` to `[grant]`"),
     ("wasi:config/", "config", "not supported yet"),
     ("wasi:keyvalue/", "keyvalue", "not supported yet"),
 ];
+
+/// The keys whose interfaces this host has.
+pub(super) const LINKED: &[&str] = &["http"];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -147,7 +152,9 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
     needs.dedup();
     let grantable = GRANTABLE.iter().map(|(prefix, ..)| *prefix);
     let known: Vec<&str> = match kind {
-        FileKind::CoreHandler { .. } => CONTRACT_IMPORTS.iter().copied().chain([PREVIEW_1]).chain(grantable).collect(),
+        FileKind::CoreHandler { .. } => {
+            CONTRACT_IMPORTS.iter().chain(CORE_IMPORTS).copied().chain([PREVIEW_1]).chain(grantable).collect()
+        }
         FileKind::CoreCommand => vec![PREVIEW_1],
         FileKind::Handler | FileKind::Command | FileKind::Component => {
             ALWAYS.iter().chain(CONTRACT_IMPORTS).copied().chain(grantable).collect()

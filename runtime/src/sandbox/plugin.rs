@@ -101,8 +101,9 @@ impl Sandbox {
     /// takes: call it off the executor.
     pub fn load(&self, source: &Source) -> Result<Arc<Plugin>, LoadError> {
         let inspection = inspect::inspect(&source.bytes);
-        // What a manifest could grant is not linked yet.
-        inspection.check_known().and_then(|()| inspection.check_granted(&[])).map_err(LoadError::Import)?;
+        // What a manifest grants is the manifest's affair; what is not linked yet is nobody's.
+        let refused = inspection.check_known().and_then(|()| inspection.check_granted(inspect::LINKED));
+        refused.map_err(LoadError::Import)?;
         let (entry, cached) = match &inspection.kind {
             FileKind::Handler => self.handler(source, || Ok(Cow::Borrowed(&source.bytes)))?,
             FileKind::CoreHandler { export } => self.handler(source, || {

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::LogSink;
+use super::{HttpGrants, LogSink};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -25,8 +25,13 @@ pub struct CallLimits {
     pub output: usize,
     /// Publications in one outcome.
     pub publications: usize,
+    /// HTTP requests.
+    pub requests: usize,
 }
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
 #[derive(Default)]
-pub struct Grants {}
+pub struct Grants {
+    /// Where HTTP requests may go. Default nowhere.
+    pub http: Option<Arc<HttpGrants>>,
+}

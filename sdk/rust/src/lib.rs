@@ -37,12 +37,15 @@
 //! **Logging.** `println!` and `eprintln!` write to the host's log, a line each. What `print!` leaves without a newline is
 //! lost.
 //!
+//! **HTTP.** A manifest with `[grant] http` opens [`http`] to a handler: requests, answered while the handler waits.
+//!
 //! **Testing.** The function is an ordinary one: call it with [`Delivery::of`] and compare what it returns.
 
 pub mod context;
 mod delivery;
 mod error;
 mod export;
+pub mod http;
 mod outcome;
 mod properties;
 mod publication;

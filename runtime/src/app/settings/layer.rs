@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, Http, LogFormat, Settings};
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -41,6 +41,11 @@ pub(super) struct Layer {
     pub max_publications: Option<usize>,
     pub max_output: Option<usize>,
     pub compile_threads: Option<usize>,
+    pub http_ca: Option<PathBuf>,
+    pub http_connect_timeout: Option<Duration>,
+    pub http_idle_timeout: Option<Duration>,
+    pub http_running: Option<usize>,
+    pub http_body: Option<usize>,
 }
 
 impl Layer {
@@ -78,6 +83,13 @@ impl Layer {
             layer.max_output = limits.size("output", KIB..=4 * GIB);
             layer.compile_threads = limits.integer("compile-threads", 1..=64);
         });
+        section.section("http", |http| {
+            layer.http_ca = http.checked("ca", path);
+            layer.http_connect_timeout = http.duration("connect-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            layer.http_idle_timeout = http.duration("idle-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            layer.http_running = http.integer("running", 1..=100_000);
+            layer.http_body = http.size("body", KIB..=512 * MIB);
+        });
         layer
     }
 
@@ -103,6 +115,11 @@ impl Layer {
             max_publications: self.max_publications.or(below.max_publications),
             max_output: self.max_output.or(below.max_output),
             compile_threads: self.compile_threads.or(below.compile_threads),
+            http_ca: self.http_ca.or(below.http_ca),
+            http_connect_timeout: self.http_connect_timeout.or(below.http_connect_timeout),
+            http_idle_timeout: self.http_idle_timeout.or(below.http_idle_timeout),
+            http_running: self.http_running.or(below.http_running),
+            http_body: self.http_body.or(below.http_body),
         }
     }
 
@@ -132,6 +149,13 @@ impl Layer {
                 max_publications: self.max_publications.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
                 compile_threads: self.compile_threads.unwrap_or(2),
+            },
+            http: Http {
+                ca: self.http_ca,
+                connect_timeout: self.http_connect_timeout.unwrap_or(seconds(5)),
+                idle_timeout: self.http_idle_timeout.unwrap_or(seconds(30)),
+                running: self.http_running.unwrap_or(256),
+                body: self.http_body.unwrap_or(16 * MIB),
             },
         })
     }

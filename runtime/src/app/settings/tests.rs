@@ -27,6 +27,13 @@ state = "/var/lib/wabbit"
     output = 4096
     compile-threads = 4
 
+    [http]
+    ca = "trusted.pem"
+    connect-timeout = "2s"
+    idle-timeout = "3s"
+    running = 9
+    body = "1KiB"
+
     [environment.production]
     amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
     limits.running = 1000
@@ -79,6 +86,13 @@ fn defaults() {
             max_output: 64 << 20,
             compile_threads: 2,
         },
+        http: Http {
+            ca: None,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            running: 256,
+            body: 16 << 20,
+        },
     };
     assert_eq!(settings, expected);
     assert_eq!(resolve("", &Overrides::default()).unwrap(), expected);
@@ -110,6 +124,13 @@ fn a_file_with_everything() {
             max_publications: 3,
             max_output: 4096,
             compile_threads: 4,
+        },
+        http: Http {
+            ca: Some("/etc/wabbit/trusted.pem".into()),
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(3),
+            running: 9,
+            body: 1 << 10,
         },
     };
     assert_eq!(settings, expected);
