@@ -49,7 +49,11 @@ fn bad_plugins() -> Vec<(&'static str, Vec<u8>, Vec<&'static str>)> {
         ),
         ("no-export", read("no_export"), vec!["is a component without a handler", CONTRACT]),
         ("unknown-import", read("unknown_import"), vec!["imports `acme:db/store@1.0.0`"]),
-        ("wants-http", read("wants_http"), vec!["wasi:http/", "`[grant] http`"]),
+        (
+            "wants-http",
+            read("wants_http"),
+            vec!["wasi:http/", "`[grant] http`", "hint: add `http = [\"https://api.example.com\"]`"],
+        ),
         ("other-version", read("other_version"), vec!["wabbit:worker/handler@0.9.0", CONTRACT]),
     ]
 }

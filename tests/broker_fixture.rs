@@ -74,7 +74,7 @@ async fn a_frozen_broker_is_silent_until_it_is_thawed() {
     let peer = Peer::connect(&vhost.url).await;
     peer.durable_queue("slow").await;
 
-    broker.freeze();
+    broker.freeze().await;
     let publish = peer.try_publish("", "slow", b"patience", persistent());
     tokio::pin!(publish);
     let early = tokio::time::timeout(Duration::from_millis(500), &mut publish).await;

@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod grants;
 mod headers;
+mod http;
 mod invariants;
 mod keyvalue;
 mod languages;

@@ -8,7 +8,7 @@ use lapin::options::{ExchangeDeclareOptions, ExchangeDeleteOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use serde_json::{Value, json};
 
-use crate::harness::amqp::{Message, Peer};
+use crate::harness::amqp::{Message, Peer, persistent};
 use crate::harness::broker::Broker;
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::{DEADLINE, wait_until};
@@ -259,4 +259,52 @@ async fn an_exchange_that_appears_is_used_by_the_next_try() {
     assert_eq!(stage.take("out", 1).await.len(), 1);
     stage.wait_for_settled("probe", "acked", 1).await;
     assert_eq!(stage.settled("probe", "dead-lettered").await, 0);
+}
+
+/// The channels of a vhost that are in confirm mode, by their process at the broker.
+async fn publishing_channels(broker: &Broker, vhost: &str) -> BTreeSet<String> {
+    let rows = broker.ctl(&["--silent", "list_channels", "vhost", "confirm", "pid"]).await;
+    let rows = rows.lines().filter_map(|row| row.strip_prefix(&format!("{vhost}\ttrue\t")));
+    rows.map(str::to_owned).collect()
+}
+
+/// A channel may be nacked for ever, where another one would not be.
+#[tokio::test]
+async fn what_comes_after_a_nack_takes_another_channel() {
+    let broker = Broker::ours().await;
+    let vhost = broker.vhost("nacks").await;
+    let peer = Peer::connect(&vhost.url).await;
+    let manifest = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"work\"\n[[queue]]\nname = \"out\"\nconsume = false\n\
+                    [[queue]]\nname = \"full\"\nconsume = false\n\
+                    arguments = { x-max-length = 1, x-overflow = \"reject-publish\" }\n\
+                    [grant]\npublish = [\"/out\", \"/full\"]\n[failure]\nattempts = 1\n";
+    let config = HostConfig::new(&vhost.url).plugin("probe.wasm", &guest("probe")).manifest("probe", manifest);
+    let _host = Host::ready(config).await;
+    peer.publish("", "full", b"fills it", persistent()).await;
+    let before = publishing_channels(broker, &vhost.name).await;
+    assert_eq!(before.len(), 2, "the peer's and the worker's: {before:?}");
+
+    // What is sent while the channel changes waits for the new one, and is neither lost nor sent twice.
+    const COUNT: usize = 300;
+    let commands = (0..COUNT).map(|number| {
+        let to = if number % 3 == 0 { "/full" } else { "/out" };
+        json!({"do": "publish", "publications": [{"to": to, "body": number.to_string()}]}).to_string()
+    });
+    peer.publish_all("", "work", commands, persistent()).await;
+    for letter in peer.drain("work.dead", COUNT / 3, DEADLINE).await {
+        assert_eq!(letter.text_header("x-wabbit-reason").as_deref(), Some("broker-nack"));
+    }
+    let outputs = peer.drain("out", COUNT - COUNT / 3, DEADLINE).await;
+    let outputs: BTreeSet<usize> = outputs.iter().map(|output| output.text().parse().unwrap()).collect();
+    assert_eq!(outputs, (0..COUNT).filter(|number| number % 3 != 0).collect());
+
+    wait_until(DEADLINE, "the worker to have another channel, and no third", async || {
+        let after = publishing_channels(broker, &vhost.name).await;
+        let kept = before.intersection(&after).count();
+        if (after.len(), kept) == (2, 1) { Ok(()) } else { Err(format!("{before:?} became {after:?}")) }
+    })
+    .await;
+    for queue in ["work", "work.dead", "out"] {
+        assert_eq!(peer.try_count(queue).await, Some(0), "{queue}");
+    }
 }

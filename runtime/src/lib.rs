@@ -2,8 +2,8 @@
 //!
 //! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
 //! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
-//! Handlers keep values in [`keyvalue`]. Around all of it: [`cli`], [`app`] (start and stop), [`manifest`], [`project`]
-//! (where handlers are written), [`telemetry`] and [`admin`].
+//! Handlers keep values in [`keyvalue`] and send HTTP requests through [`outbound`]. Around all of it: [`cli`], [`app`]
+//! (start and stop), [`manifest`], [`project`] (where handlers are written), [`telemetry`] and [`admin`].
 
 pub mod amqp;
 pub mod delivery;
@@ -17,5 +17,6 @@ pub mod admin;
 pub mod app;
 pub mod cli;
 pub mod manifest;
+pub mod outbound;
 pub mod project;
 pub mod telemetry;

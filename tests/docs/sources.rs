@@ -129,6 +129,11 @@ fn every_test_that_holds_an_invariant_is_there() {
     let named: BTreeSet<_> = rows(part).iter().skip(1).flat_map(|row| code_spans(row[1])).collect();
     assert!(named.len() > 30, "{named:?}");
     let mut all: String = sources().iter().map(|file| read(Path::new("runtime/src").join(file))).collect();
+    // The tests of `client.rs` may stand in `client/tests.rs`.
+    for file in sources() {
+        let tests = places::root().join("runtime/src").join(file).with_extension("").join("tests.rs");
+        all.push_str(&fs::read_to_string(tests).unwrap_or_default());
+    }
     let folders = ["tests", "tests/docs", "tests/faults", "tests/recovery", "tests/regressions"];
     for entry in folders.iter().flat_map(|folder| fs::read_dir(places::root().join(folder)).unwrap()) {
         let path = entry.unwrap().path();

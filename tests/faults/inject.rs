@@ -94,7 +94,7 @@ impl Lane {
                 Ok(gone)
             }
             "broker-freeze" => {
-                self.place.private().freeze();
+                self.place.private().freeze().await;
                 tokio::time::sleep(FROZEN).await;
                 self.place.private().thaw();
                 let gone = Instant::now();

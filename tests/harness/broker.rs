@@ -252,9 +252,23 @@ impl Broker {
         self.start().await;
     }
 
-    /// Halts the node: its connections stay open, and nobody answers.
-    pub fn freeze(&mut self) {
+    /// Halts the node: its connections stay open, and nobody answers. A signal is only on its way when it was sent: on a
+    /// busy machine a node still answered after that, so this returns when each of its threads has stopped.
+    pub async fn freeze(&mut self) {
         self.node_mut().running().signal(Signal::SIGSTOP);
+        let tasks = format!("/proc/{}/task", self.id());
+        wait_until(NODE_DEADLINE, "every thread of the broker to stop", async || {
+            for task in fs::read_dir(&tasks).map_err(|error| error.to_string())? {
+                let stat = task.and_then(|task| fs::read_to_string(task.path().join("stat")));
+                // The name comes before, in brackets, and may have anything in it.
+                match stat.map_err(|error| error.to_string())?.rsplit_once(") ") {
+                    Some((_, rest)) if rest.starts_with('T') => {}
+                    other => return Err(format!("{other:?}")),
+                }
+            }
+            Ok(())
+        })
+        .await;
     }
 
     /// Lets a frozen node go on.

@@ -68,6 +68,15 @@ impl Cluster {
         let index = self.nodes.iter().position(|node| answer.trim().trim_matches('\'') == name(node.port()));
         index.unwrap_or_else(|| panic!("`{queue}` is led by {answer}"))
     }
+
+    /// What node `from` knows of a queue's messages and consumers, for a message about a failure.
+    pub async fn state(&self, from: usize, vhost: &str, queue: &str) -> String {
+        let ask = format!(
+            "{{ok, Q}} = rabbit_amqqueue:lookup(rabbit_misc:r(<<\"{vhost}\">>, queue, <<\"{queue}\">>)), \
+             rabbit_amqqueue:info(Q, [name, messages_ready, messages_unacknowledged, consumers, leader, online])."
+        );
+        self.nodes[from].ctl(&["eval", &ask]).await
+    }
 }
 
 fn name(port: u16) -> String {

@@ -8,6 +8,7 @@ pub mod certificates;
 pub mod cluster;
 pub mod forwarder;
 pub mod host;
+pub mod http;
 pub mod places;
 pub mod process;
 pub mod python;

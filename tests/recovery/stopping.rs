@@ -96,7 +96,7 @@ async fn a_frozen_broker_does_not_keep_the_host() {
         peer.publish("", "work", body, persistent()).await;
     }
     busy.wait_for_log("begun").await;
-    broker.freeze();
+    broker.freeze().await;
     tokio::time::sleep(Duration::from_millis(1500)).await;
     let since = Instant::now();
     busy.signal(Signal::SIGTERM);

@@ -113,7 +113,7 @@ async fn a_frozen_broker_is_waited_for() {
     let peer = Peer::connect(&vhost.url).await;
     let bodies: Vec<String> = (0..20).map(|_| r#"{"do":"sleep","ms":2000}"#.to_owned()).collect();
     peer.publish_all("", "work", &bodies, persistent()).await;
-    broker.freeze();
+    broker.freeze().await;
     let since = Instant::now();
     expect_not_ready(&host, "does not answer heartbeats").await;
     let noticed = since.elapsed();

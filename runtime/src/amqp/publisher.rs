@@ -35,6 +35,10 @@ const ID_HEADER: &str = "x-wabbit-publication";
 /// How long an exchange that is not there is taken not to be there, so that a handler that insists costs little. Shorter
 /// than the shortest pause between two tries: each of them asks anew.
 const ABSENT_FOR: Duration = Duration::from_millis(50);
+/// How often a nack leads to a new channel, at most. A queue that is full and rejects refuses publications for ever.
+const RENEW_EVERY: Duration = Duration::from_secs(1);
+/// How long the confirms that the old channel owes are waited for. If they do not come, it is kept.
+const OWED_FOR: Duration = Duration::from_secs(2);
 
 /// What a verdict is about, as the caller knows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,8 +72,13 @@ impl<T> Sent<T> {
 }
 
 /// A channel in confirm mode with its publications.
+///
+/// A nack leads to a new one. To a channel of RabbitMQ that first publishes to a quorum queue while its leader is dead,
+/// the queue stays dead: all that goes there is refused for as long as the channel is open, whoever leads by then.
 pub struct Publisher<T> {
     channel: Channel,
+    renewal: Renewal,
+    renewed: Option<Instant>,
     session: Arc<Session>,
     next_id: u64,
     /// What the next [`Publisher::flush`] sends.
@@ -78,6 +87,16 @@ pub struct Publisher<T> {
     woken: Arc<Woken>,
     returns: Returns<Sent<T>>,
     exchanges: HashMap<String, Exchange>,
+}
+
+/// How far the way to a new channel is gone. What is to be sent waits for it.
+enum Renewal {
+    Idle,
+    /// The old one still owes confirms, which are told apart channel by channel.
+    Owed {
+        since: Instant,
+    },
+    Opening(BoxFuture<'static, Result<Channel, Trouble>>),
 }
 
 #[derive(Clone)]
@@ -92,6 +111,8 @@ impl<T> Publisher<T> {
         let channel = session.publish_channel().await?;
         Ok(Self {
             channel,
+            renewal: Renewal::Idle,
+            renewed: None,
             session,
             next_id: 1,
             outbox: Vec::new(),
@@ -147,6 +168,11 @@ impl<T> Publisher<T> {
     /// out of work it must be woken, and what it finds then leaves in one write. [`Publisher::poll_verdicts`] begins
     /// with it.
     pub fn flush(&mut self) {
+        match self.renewal {
+            Renewal::Idle => {}
+            Renewal::Owed { since } if since.elapsed() > OWED_FOR => self.renewal = Renewal::Idle,
+            Renewal::Owed { .. } | Renewal::Opening(_) => return,
+        }
         for (id, Publication { exchange, routing_key, body, properties }, mandatory) in self.outbox.drain(..) {
             let mut properties = convert::to_properties(properties);
             if mandatory {
@@ -185,11 +211,12 @@ impl<T> Publisher<T> {
         verdicts: &mut Vec<(Sent<T>, Verdict)>,
     ) -> Poll<Result<(), Trouble>> {
         self.flush();
-        if self.confirming.is_empty() {
+        let renewed = self.poll_renewal(cx);
+        if self.confirming.is_empty() && renewed.is_ok() {
             return Poll::Pending;
         }
         let mut confirms = Vec::new();
-        let gone = self.sweep(cx, &mut confirms);
+        let gone = renewed.err().or_else(|| self.sweep(cx, &mut confirms));
         if !confirms.is_empty() {
             self.returns.batch(&confirms, verdicts);
         }
@@ -203,7 +230,36 @@ impl<T> Publisher<T> {
             }
             return Poll::Ready(Err(trouble));
         }
+        if verdicts.iter().any(|(_, verdict)| *verdict == Verdict::Nacked) {
+            self.renew();
+        }
         if verdicts.is_empty() { Poll::Pending } else { Poll::Ready(Ok(())) }
+    }
+
+    /// Begins the way to a new channel, if it is time. While the broker blocks publishers it would open none.
+    fn renew(&mut self) {
+        let soon = self.renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_EVERY);
+        if matches!(self.renewal, Renewal::Idle) && !soon && !self.session.blocked() {
+            self.renewed = Some(Instant::now());
+            self.renewal = Renewal::Owed { since: Instant::now() };
+        }
+    }
+
+    /// Goes on with it. An error says that there is no new channel, and that the old one is not to be used.
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
+        if matches!(self.renewal, Renewal::Owed { .. }) && self.confirming.is_empty() {
+            let session = Arc::clone(&self.session);
+            self.renewal = Renewal::Opening(Box::pin(async move { session.publish_channel().await }));
+        }
+        if let Renewal::Opening(opening) = &mut self.renewal
+            && let Poll::Ready(opened) = opening.as_mut().poll(cx)
+        {
+            self.renewal = Renewal::Idle;
+            // The last handle to the old one goes, which closes it.
+            self.channel = opened?;
+            self.flush();
+        }
+        Ok(())
     }
 
     /// Takes every confirm that has completed: a batch as [`Returns`] needs it. `FuturesUnordered` may pause with work

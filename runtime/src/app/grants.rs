@@ -14,8 +14,11 @@ use std::{
 use super::settings::Settings;
 use crate::{
     keyvalue::Places,
-    manifest::{FilesGrant, KeyValueGrant, Manifest, SecretSource},
-    sandbox::{Config, Folder, Grants, KeyValue, LoadError, Redactor, SECRET_BYTES_MAX, Secret, Usage},
+    manifest::{FilesGrant, HttpGrant, KeyValueGrant, Manifest, SecretSource},
+    outbound,
+    sandbox::{
+        Config, Effects, Folder, Grants, HttpGrants, KeyValue, LoadError, Redactor, SECRET_BYTES_MAX, Secret, Usage,
+    },
 };
 
 /// How far the calls of a version reach.
@@ -39,22 +42,24 @@ pub struct Grantor {
     /// Folders that are the host's own: who writes there could do what the host does.
     own: Vec<PathBuf>,
     places: Mutex<Places>,
+    outbound: Arc<outbound::Client>,
     /// What folders hold that are written to, by device and inode.
     usages: Mutex<HashMap<(u64, u64), Arc<Usage>>>,
 }
 
 impl Grantor {
-    /// For the workers of these settings.
-    pub fn new(settings: &Settings, reach: Reach) -> Self {
+    /// For the workers of these settings. Errors: what HTTP requests need is not to be had.
+    pub fn new(settings: &Settings, reach: Reach) -> anyhow::Result<Self> {
         let own = [Some(&settings.plugins), Some(&settings.manifests), Some(&settings.cache), settings.state.as_ref()];
-        Self {
+        Ok(Self {
             reach,
             project: settings.project(),
             state: settings.state.clone(),
             own: own.into_iter().flatten().cloned().collect(),
             places: Mutex::new(Places::new(settings.keyvalue.clone())),
+            outbound: Arc::new(outbound::Client::new(&settings.http)?),
             usages: Mutex::default(),
-        }
+        })
     }
 
     /// Closes what is open, when all workers are gone.
@@ -90,7 +95,8 @@ impl Grantor {
         let keyvalue = grant.keyvalue.as_ref().map(|granted| self.keyvalue(&manifest.name, granted)).transpose()?;
         let files = self.files(&manifest.name, &grant.files)?;
         let config = Config { values: grant.config.clone().unwrap_or_default(), secrets };
-        Ok(Grants { config, keyvalue, files, env, args, redactor })
+        let http = (!grant.http.is_empty()).then(|| self.http(&grant.http));
+        Ok(Grants { config, keyvalue, files, env, args, http, redactor })
     }
 
     fn keyvalue(&self, worker: &str, grant: &KeyValueGrant) -> Result<KeyValue, LoadError> {
@@ -112,6 +118,11 @@ impl Grantor {
             }
         };
         Ok(KeyValue { name: grant.store.clone(), store })
+    }
+
+    fn http(&self, grants: &[HttpGrant]) -> Arc<HttpGrants> {
+        let effects = if self.reach == Reach::Real { Effects::Real } else { Effects::Denied };
+        Arc::new(HttpGrants::new(grants.to_vec(), Arc::clone(&self.outbound), effects))
     }
 
     fn files(&self, worker: &str, grants: &[FilesGrant]) -> Result<Vec<Folder>, LoadError> {

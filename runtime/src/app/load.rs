@@ -154,6 +154,7 @@ pub fn version(
         memory: manifest.limits.memory,
         output: settings.host.max_output,
         publications: settings.host.max_publications,
+        requests: manifest.limits.requests,
     };
     let grants = grantor.grant(manifest, plugin.is_command())?;
     Ok(Version {

@@ -78,7 +78,7 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
     let metrics = Metrics::default();
-    let grantor = Grantor::new(&settings, Reach::Real);
+    let grantor = Grantor::new(&settings, Reach::Real)?;
     let loaded = load(&settings, &sandbox, &grantor, &metrics).await?;
     if settings.strict && !loaded.refused.is_empty() {
         return Err(RunError::Strict);

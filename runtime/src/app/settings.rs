@@ -53,6 +53,8 @@ pub struct Settings {
     pub host: HostLimits,
     /// Bounds of the key-value stores.
     pub keyvalue: keyvalue::Limits,
+    /// How handlers' HTTP requests are sent.
+    pub http: Http,
 }
 
 /// `[amqp]`.
@@ -85,6 +87,21 @@ pub struct HostLimits {
     pub max_output: usize,
     /// Plugins that are compiled at once. Default 2.
     pub compile_threads: usize,
+}
+
+/// `[http]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Http {
+    /// A file with the certificates, in PEM, that servers are trusted by, beside the system's own.
+    pub ca: Option<PathBuf>,
+    /// For a request to have its turn and its connection. Default 5 s.
+    pub connect_timeout: Duration,
+    /// How long a response may be silent in the middle of its body. Default 30 s.
+    pub idle_timeout: Duration,
+    /// Requests at once, over all workers. Default 256.
+    pub running: usize,
+    /// Bytes of the body of a request, and of a response. Default 16 MiB.
+    pub body: usize,
 }
 
 /// How the log is written.

@@ -34,7 +34,7 @@ impl Check {
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
-            let grantor = Grantor::new(&settings, Reach::Nothing);
+            let grantor = Grantor::new(&settings, Reach::Nothing)?;
             app::load(&settings, &sandbox, &grantor, &Metrics::default()).await
         })?;
         executor.shutdown_background();

@@ -56,7 +56,7 @@ pub(super) struct Invoke {
     /// With --repeat, call one instance again and again instead of a fresh one each time
     #[arg(long)]
     reuse: bool,
-    /// Let the handler do what the manifest grants it outside of the sandbox
+    /// Do what the manifest grants outside of the sandbox, such as HTTP requests
     #[arg(long, requires = "manifest")]
     effects: bool,
     /// Print JSON
@@ -86,7 +86,7 @@ impl Invoke {
             .and_then(|source| sandbox.load(&source, !manifest.grant.files.is_empty()))
             .map_err(plugin_error)?;
         let log = LogSink::new(manifest.name.as_str().into());
-        let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch });
+        let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch })?;
         let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
 

@@ -11,7 +11,7 @@ pub(crate) mod values;
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use parse::{Ceilings, parse, read_folder};
-pub use values::{Pattern, PublishGrant};
+pub use values::{HttpGrant, Pattern, PublishGrant};
 
 use crate::delivery::Table;
 
@@ -174,6 +174,8 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of linear memory, summed over all memories of the instance. Default 64 MiB.
     pub memory: usize,
+    /// HTTP requests. Default 50.
+    pub requests: usize,
 }
 
 /// `[failure]`.
@@ -256,6 +258,8 @@ pub struct Grant {
     pub env: BTreeMap<String, String>,
     /// The arguments of a command, after its name. Default none.
     pub args: Vec<String>,
+    /// Where it may send HTTP requests. Default nowhere.
+    pub http: Vec<HttpGrant>,
 }
 
 /// `[grant] keyvalue`.
@@ -307,6 +311,9 @@ impl Grant {
         let mut keys = Vec::new();
         if self.config.is_some() || !self.secrets.is_empty() {
             keys.push("config");
+        }
+        if !self.http.is_empty() {
+            keys.push("http");
         }
         if self.keyvalue.is_some() {
             keys.push("keyvalue");
@@ -393,6 +400,6 @@ impl Default for Backoff {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024 }
+        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024, requests: 50 }
     }
 }

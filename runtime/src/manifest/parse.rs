@@ -8,11 +8,11 @@ mod topology;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
-    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, Limits, Manifest, Order, Publish,
-    PublishGrant, Queue, Unroutable,
+    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Limits, Manifest,
+    Order, Publish, PublishGrant, Queue, Unroutable,
     read::{self, Planned, Section},
     report::{Place, Problem},
-    values::{declared_name, quoted, show_duration, show_size},
+    values::{declared_name, network, quoted, show_duration, show_size},
 };
 use crate::settle::ladder::{DELAY_MAX, DELAY_MIN};
 
@@ -31,7 +31,6 @@ const PLANNED: &[Planned] = &[
     planned("", "instance"),
     planned("", "reload"),
     planned("consume", "dedupe"),
-    planned("grant", "http"),
     planned("limits", "handles"),
     planned("limits", "headers"),
     planned("limits", "host-calls"),
@@ -39,7 +38,6 @@ const PLANNED: &[Planned] = &[
     planned("limits", "output"),
     planned("limits", "publications"),
     planned("limits", "random"),
-    planned("limits", "requests"),
     planned("limits", "tables"),
 ];
 
@@ -56,6 +54,7 @@ const TIME_MIN: Duration = Duration::from_millis(1);
 const TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const MEMORY_MIN: usize = 64 << 10;
 const MEMORY_MAX: usize = 4 << 30;
+const REQUESTS_MAX: usize = 10_000;
 const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
 
 /// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
@@ -191,7 +190,11 @@ fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
         let problem = Problem::new(format!("`memory` is more than the host allows: `{}`", show_size(&ceilings.memory)));
         section.report("memory", problem.hint("lower it, or raise `memory` in `[limits]` of `wabbit.toml`"));
     }
-    Limits { time, memory: memory.unwrap_or(default.memory.min(ceilings.memory)) }
+    Limits {
+        time,
+        memory: memory.unwrap_or(default.memory.min(ceilings.memory)),
+        requests: section.integer("requests", 1..=REQUESTS_MAX).unwrap_or(default.requests),
+    }
 }
 
 fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> FailurePolicy {
@@ -272,6 +275,7 @@ fn grant(section: &mut Section<'_>) -> Grant {
     }
     Grant {
         publish: section.list("publish", PublishGrant::parse, publish_grant),
+        http: section.list("http", HttpGrant::parse, http_grant),
         config,
         secrets,
         keyvalue: grant::keyvalue(section),
@@ -279,6 +283,14 @@ fn grant(section: &mut Section<'_>) -> Grant {
         env,
         args: grant::args(section),
     }
+}
+
+/// The longer form of an entry: `{ origin = "https://intern.example", networks = ["10.0.0.0/8"] }`.
+fn http_grant(section: &mut Section<'_>) -> Option<HttpGrant> {
+    section.require("origin", "origin = \"https://intern.example.com\"");
+    let grant = section.checked("origin", HttpGrant::parse);
+    let networks = section.one_or_more("networks", network).unwrap_or_default();
+    Some(grant?.with_networks(networks))
 }
 
 /// The longer form of an entry: `{ to = "EXCHANGE/PATTERN", unroutable = "drop" }`.
@@ -333,7 +345,7 @@ mod tests {
             }],
             other_queues: Vec::new(),
             consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done },
-            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20 },
+            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20, requests: 50 },
             failure: FailurePolicy {
                 attempts: 5,
                 backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(300) },
@@ -392,6 +404,7 @@ mod tests {
             [limits]
             time = "1m 30s"
             memory = 65_536
+            requests = 7
 
             [failure]
             attempts = 3
@@ -409,6 +422,7 @@ mod tests {
             files = [{ host = "in", guest = "/" }, { host = "/out", guest = "/a/b/", write = true, max = "1GiB" }]
             env = { LANG = "C" }
             args = ["--verbose", ""]
+            http = ["https://*.example.com", { origin = "http://intern.example", networks = ["10.0.0.0/8", "fd00::/8"] }]
             "#,
         );
         assert_eq!(manifest.declare, Declare::Verify);
@@ -460,7 +474,7 @@ mod tests {
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
         assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
-        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10 });
+        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10, requests: 7 });
         let expected = FailurePolicy {
             attempts: 3,
             backoff: Backoff { first: DELAY_MIN, factor: 1.5, max: DELAY_MAX },
@@ -480,6 +494,11 @@ mod tests {
             to("", "order_report", Some(Unroutable::Fail)),
         ];
         assert_eq!(manifest.grant.publish, granted);
+        let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| network(text).unwrap());
+        let http = vec![
+            HttpGrant::parse("https://*.example.com").unwrap(),
+            HttpGrant::parse("http://intern.example").unwrap().with_networks(networks.into()),
+        ];
         let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
             pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
         };
@@ -487,6 +506,7 @@ mod tests {
             |host: &str, guest: &str, write, max| FilesGrant { host: host.into(), guest: guest.into(), write, max };
         let expected = Grant {
             publish: granted.into(),
+            http,
             config: Some(owned(&[("from", "shop@example.com")])),
             secrets: BTreeMap::from([
                 ("TOKEN".to_owned(), SecretSource::Env("MAIL_TOKEN".to_owned())),
@@ -498,6 +518,7 @@ mod tests {
             args: vec!["--verbose".to_owned(), String::new()],
         };
         assert_eq!(manifest.grant, expected);
+        assert_eq!(manifest.grant.keys(), ["config", "http", "keyvalue"]);
     }
 
     #[test]

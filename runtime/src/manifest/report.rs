@@ -144,11 +144,13 @@ fn may_hold_password(line: &str) -> bool {
         return true;
     }
     let before_host = line.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'));
-    let after_host = |(_, after): (&str, &str)| {
+    let after_host = |after: &str| {
         let after_v6 = after.rsplit_once(']').map_or(after, |(_, rest)| rest);
         after_v6.split_once(':').is_some_and(|(_, port)| !begins_with_port(port))
     };
-    before_host || line.split_once("://").is_some_and(after_host)
+    // A line may have several URLs, each of which ends with its text.
+    let texts = line.split("://").skip(1).map(|after| after.split_once('"').map_or(after, |(text, _)| text));
+    before_host || texts.into_iter().any(after_host)
 }
 
 fn begins_with_port(text: &str) -> bool {

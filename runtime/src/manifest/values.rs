@@ -1,6 +1,7 @@
 //! The small values of a file, from how a person writes them to how the host uses them, and back for messages.
 
 mod grant;
+mod http;
 
 use std::time::Duration;
 
@@ -9,6 +10,8 @@ use bytesize::ByteSize;
 use super::report::Problem;
 
 pub use grant::{Pattern, PublishGrant};
+pub use http::HttpGrant;
+pub(crate) use http::network;
 
 /// AMQP's short strings: names and routing keys.
 const SHORT_STRING_BYTES_MAX: usize = 255;

@@ -72,6 +72,8 @@ pub enum FailureKind {
     MemoryLimit,
     /// The outcome is larger than the host takes.
     OutputLimit,
+    /// The handler sent more HTTP requests than `[limits] requests`.
+    RequestLimit,
     /// The outcome makes no sense, such as a header that stands there twice.
     MalformedOutcome,
     /// A publication that is not granted, or that AMQP cannot carry.
@@ -94,13 +96,14 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for metrics that are to start at zero.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::HandlerError,
         Self::Trap,
         Self::Exit,
         Self::TimeLimit,
         Self::MemoryLimit,
         Self::OutputLimit,
+        Self::RequestLimit,
         Self::MalformedOutcome,
         Self::PublicationRefused,
         Self::Unroutable,
@@ -121,6 +124,7 @@ impl FailureKind {
             Self::TimeLimit => "time-limit",
             Self::MemoryLimit => "memory-limit",
             Self::OutputLimit => "output-limit",
+            Self::RequestLimit => "request-limit",
             Self::MalformedOutcome => "malformed-outcome",
             Self::PublicationRefused => "publication-refused",
             Self::Unroutable => "unroutable",

@@ -17,6 +17,9 @@ const PACKAGES: &[(&str, &str)] = &[
     ("worker.wit", include_str!("../../../sdk/wit/worker.wit")),
     ("config.wit", include_str!("../../../sdk/wit/deps/config.wit")),
     ("keyvalue.wit", include_str!("../../../sdk/wit/deps/keyvalue.wit")),
+    ("io.wit", include_str!("../../../sdk/wit/deps/io.wit")),
+    ("clocks.wit", include_str!("../../../sdk/wit/deps/clocks.wit")),
+    ("http.wit", include_str!("../../../sdk/wit/deps/http.wit")),
     ("adapted.wit", ADAPTED),
 ];
 /// All that a handler may import. Of these, the component gets those that the module does import.
@@ -27,6 +30,7 @@ const ADAPTED: &str = "
         import wasi:config/store@0.2.0-rc.1;
         import wasi:keyvalue/store@0.2.0-draft;
         import wasi:keyvalue/atomics@0.2.0-draft;
+        import wasi:http/outgoing-handler@0.2.0;
     }
 ";
 const WORLD: &str = "wabbit:adapted/adapted";
@@ -75,4 +79,71 @@ fn look(module: &[u8]) -> wasmparser::Result<(bool, bool)> {
         }
     }
     Ok((typed, preview1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sandbox::inspect::inspect;
+
+    /// A number as the format has it.
+    fn leb(mut number: usize) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while number > 0x7f {
+            bytes.push((number & 0x7f) as u8 | 0x80);
+            number >>= 7;
+        }
+        bytes.push(number as u8);
+        bytes
+    }
+
+    fn text(text: &str) -> Vec<u8> {
+        [leb(text.len()), text.into()].concat()
+    }
+
+    fn section(id: u8, entries: &[Vec<u8>]) -> Vec<u8> {
+        let content = [leb(entries.len()), entries.concat()].concat();
+        [vec![id], leb(content.len()), content].concat()
+    }
+
+    /// A handler that imports this function of four numbers, as a compiler would make it: without a word on its types.
+    fn module(interface: &str, function: &str) -> Vec<u8> {
+        const I32: u8 = 0x7f;
+        let types = [
+            vec![0x60, 4, I32, I32, I32, I32, 0],
+            vec![0x60, 1, I32, 1, I32],
+            vec![0x60, 4, I32, I32, I32, I32, 1, I32],
+        ];
+        let export = |name: &str, what: [u8; 2]| [text(name), what.into()].concat();
+        let exports = [
+            export("wabbit:worker/handler@0.1.0#handle", [0, 1]),
+            export("cabi_realloc", [0, 2]),
+            export("memory", [2, 0]),
+        ];
+        // Both functions return 0.
+        let body = vec![4, 0, 0x41, 0, 0x0b];
+        let sections = [
+            section(1, &types),
+            section(2, &[[text(interface), text(function), vec![0, 0]].concat()]),
+            section(3, &[vec![1], vec![2]]),
+            section(5, &[vec![0, 1]]),
+            section(7, &exports),
+            section(10, &[body.clone(), body]),
+        ];
+        [b"\0asm\x01\0\0\0".to_vec(), sections.concat()].concat()
+    }
+
+    #[test]
+    fn a_core_module_imports_what_can_be_granted() {
+        for interface in ["wasi:http/outgoing-handler@0.2.0", "wasi:http/outgoing-handler@0.2.12"] {
+            let module = module(interface, "handle");
+            let found = inspect(&module);
+            assert_eq!((found.needs, found.unknown), (vec!["http"], Vec::new()), "{:?}", found.imports);
+            let found = inspect(&adapt(&module).unwrap());
+            assert_eq!((found.needs, found.unknown), (vec!["http"], Vec::new()), "{:?}", found.imports);
+        }
+        let streams = module("wasi:io/streams@0.2.3", "[method]input-stream.blocking-read");
+        assert_eq!(inspect(&streams).unknown, Vec::<String>::new());
+        assert!(adapt(&module("wasi:http/outgoing-handler@0.3.0", "handle")).is_err());
+    }
 }

@@ -9,6 +9,7 @@ use super::{
     Plugin,
     contract::{self, Worker, WorkerPre},
     host::Host,
+    http::TooManyRequests,
     plugin::Entry,
     scope::{CallLimits, Scope},
 };
@@ -118,6 +119,9 @@ pub(super) fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &C
     let cause = error.root_cause().to_string();
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return failure(FailureKind::Exit, format!("the handler called exit({}) instead of returning", exit.0), tail);
+    }
+    if let Some(too_many) = error.downcast_ref::<TooManyRequests>() {
+        return failure(FailureKind::RequestLimit, too_many.to_string(), tail);
     }
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
         return too_long(limits, tail);

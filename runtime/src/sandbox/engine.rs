@@ -12,7 +12,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{cache::Cache, config, contract, files, host::Host, keyvalue};
+use super::{cache::Cache, config, contract, files, host::Host, http, keyvalue};
 use crate::app::settings::HostLimits;
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
@@ -91,6 +91,7 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     let mut linker = Linker::new(&engine);
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
+    http::add_to_linker(&mut linker)?;
     config::add_to_linker(&mut linker)?;
     keyvalue::add_to_linker(&mut linker)?;
     // In the place of what was linked above.

@@ -4,10 +4,12 @@ use std::{sync::Arc, time::Instant};
 
 use wasmtime::ResourceLimiter;
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
     command::Stdio,
     files::{Files, Opened},
+    http::Http,
     keyvalue::Buckets,
     log::GuestLog,
     scope::Scope,
@@ -19,6 +21,8 @@ pub(super) struct Host {
     wasi: Option<Box<Wasi>>,
     /// What a command reads and writes, until its WASI is made.
     stdio: Option<Stdio>,
+    /// What the call has of HTTP, likewise.
+    http: Option<Box<Http>>,
     pub(super) memory: MemoryLimit,
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
@@ -41,12 +45,14 @@ impl Host {
     /// For a handler, or for a command that reads and writes.
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
         let memory = MemoryLimit::new(scope.limits.memory);
-        Self { wasi: None, stdio, memory, scope, deadline: Instant::now(), buckets: Buckets::default() }
+        let (wasi, http, buckets) = (None, None, Buckets::default());
+        Self { wasi, stdio, http, memory, scope, deadline: Instant::now(), buckets }
     }
 
     /// A call begins. Returns when its time is over.
     pub(super) fn start(&mut self) -> Instant {
         self.deadline = Instant::now() + self.scope.limits.time;
+        self.http = None;
         self.deadline
     }
 
@@ -68,6 +74,12 @@ impl Host {
             View::Component(_, table) => Files::new(&mut wasi.opened, table, &scope.grants.files),
             View::Core(_) => unreachable!("a core module's store has no component in it"),
         }
+    }
+
+    /// What the call has of HTTP.
+    pub(super) fn http_state(&mut self) -> &mut Http {
+        let Self { http, scope, deadline, .. } = self;
+        http.get_or_insert_with(|| Box::new(Http::new(Arc::clone(scope), *deadline)))
     }
 
     /// WASI 0.1, for a command that is a core module.
@@ -108,6 +120,19 @@ impl WasiView for Host {
             View::Component(ctx, table) => WasiCtxView { ctx, table },
             View::Core(preview1) => preview1.ctx(),
         }
+    }
+}
+
+impl WasiHttpView for Host {
+    fn http(&mut self) -> WasiHttpCtxView<'_> {
+        self.http_state();
+        self.ctx();
+        let Self { wasi: Some(wasi), http: Some(http), .. } = self else { unreachable!("both were just made") };
+        let table = match &mut wasi.view {
+            View::Component(_, table) => table,
+            View::Core(preview1) => preview1.ctx().table,
+        };
+        http.view(table)
     }
 }
 

@@ -23,9 +23,11 @@ const ALWAYS: &[&str] = &["wasi:cli/", "wasi:io/", "wasi:clocks/", "wasi:random/
 /// What the contract itself offers.
 const CONTRACT_IMPORTS: &[&str] =
     &["wabbit:worker/context@0.1.", "wabbit:worker/text@0.1.", "wabbit:worker/types@0.1."];
+/// What the interfaces that are granted refer to: core modules reach the rest of WASI by its preview 1.
+const CORE_IMPORTS: &[&str] = &["wasi:io/"];
 /// Interfaces that a manifest grants, the key that does, and what to write.
 const GRANTABLE: &[(&str, &str, &str)] = &[
-    ("wasi:http/", "http", "not supported yet"),
+    ("wasi:http/", "http", "hint: add `http = [\"https://api.example.com\"]` to `[grant]`"),
     ("wasi:config/", "config", "hint: add `config = { NAME = \"VALUE\" }` to `[grant]`"),
     ("wasi:keyvalue/", "keyvalue", "hint: add `keyvalue = \"NAME\"` to `[grant]`"),
 ];
@@ -154,7 +156,9 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
     needs.dedup();
     let grantable = GRANTABLE.iter().map(|(prefix, ..)| *prefix);
     let known: Vec<&str> = match kind {
-        FileKind::CoreHandler { .. } => CONTRACT_IMPORTS.iter().copied().chain([PREVIEW_1]).chain(grantable).collect(),
+        FileKind::CoreHandler { .. } => {
+            CONTRACT_IMPORTS.iter().chain(CORE_IMPORTS).copied().chain([PREVIEW_1]).chain(grantable).collect()
+        }
         FileKind::CoreCommand => vec![PREVIEW_1],
         FileKind::Handler | FileKind::Command | FileKind::Component => {
             ALWAYS.iter().chain(CONTRACT_IMPORTS).copied().chain(grantable).collect()

@@ -76,7 +76,7 @@ impl LogSink {
     }
 
     /// Whether one more line may be written now.
-    fn admit(&self) -> bool {
+    pub(super) fn admit(&self) -> bool {
         let mut rate = self.current_rate();
         rate.lines += 1;
         let admitted = rate.lines <= LINES_PER_SECOND_MAX;

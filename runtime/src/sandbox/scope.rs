@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Config, Folder, KeyValue, LogSink, Redactor};
+use super::{Config, Folder, HttpGrants, KeyValue, LogSink, Redactor};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -25,6 +25,8 @@ pub struct CallLimits {
     pub output: usize,
     /// Publications in one outcome.
     pub publications: usize,
+    /// HTTP requests.
+    pub requests: usize,
 }
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
@@ -42,4 +44,6 @@ pub struct Grants {
     pub args: Vec<String>,
     /// Takes its secrets out of what a person reads.
     pub redactor: Arc<Redactor>,
+    /// Where HTTP requests may go. Default nowhere.
+    pub http: Option<Arc<HttpGrants>>,
 }

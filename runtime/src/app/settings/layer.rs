@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, Http, LogFormat, Settings};
 use crate::keyvalue;
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
@@ -46,6 +46,11 @@ pub(super) struct Layer {
     pub keyvalue_store: Option<usize>,
     pub keyvalue_memory: Option<usize>,
     pub keyvalue_disk: Option<usize>,
+    pub http_ca: Option<PathBuf>,
+    pub http_connect_timeout: Option<Duration>,
+    pub http_idle_timeout: Option<Duration>,
+    pub http_running: Option<usize>,
+    pub http_body: Option<usize>,
 }
 
 impl Layer {
@@ -89,6 +94,13 @@ impl Layer {
             layer.keyvalue_memory = limits.size("memory", KIB..=1024 * GIB);
             layer.keyvalue_disk = limits.size("disk", KIB..=1024 * GIB);
         });
+        section.section("http", |http| {
+            layer.http_ca = http.checked("ca", path);
+            layer.http_connect_timeout = http.duration("connect-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            layer.http_idle_timeout = http.duration("idle-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
+            layer.http_running = http.integer("running", 1..=100_000);
+            layer.http_body = http.size("body", KIB..=512 * MIB);
+        });
         layer
     }
 
@@ -118,6 +130,11 @@ impl Layer {
             keyvalue_store: self.keyvalue_store.or(below.keyvalue_store),
             keyvalue_memory: self.keyvalue_memory.or(below.keyvalue_memory),
             keyvalue_disk: self.keyvalue_disk.or(below.keyvalue_disk),
+            http_ca: self.http_ca.or(below.http_ca),
+            http_connect_timeout: self.http_connect_timeout.or(below.http_connect_timeout),
+            http_idle_timeout: self.http_idle_timeout.or(below.http_idle_timeout),
+            http_running: self.http_running.or(below.http_running),
+            http_body: self.http_body.or(below.http_body),
         }
     }
 
@@ -153,6 +170,13 @@ impl Layer {
                 store: self.keyvalue_store.unwrap_or(64 * MIB),
                 memory: self.keyvalue_memory.unwrap_or(256 * MIB),
                 disk: self.keyvalue_disk.unwrap_or(GIB),
+            },
+            http: Http {
+                ca: self.http_ca,
+                connect_timeout: self.http_connect_timeout.unwrap_or(seconds(5)),
+                idle_timeout: self.http_idle_timeout.unwrap_or(seconds(30)),
+                running: self.http_running.unwrap_or(256),
+                body: self.http_body.unwrap_or(16 * MIB),
             },
         })
     }

@@ -33,6 +33,13 @@ state = "/var/lib/wabbit"
     memory = "8KiB"
     disk = "16KiB"
 
+    [http]
+    ca = "trusted.pem"
+    connect-timeout = "2s"
+    idle-timeout = "3s"
+    running = 9
+    body = "1KiB"
+
     [environment.production]
     amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
     limits.running = 1000
@@ -86,6 +93,13 @@ fn defaults() {
             compile_threads: 2,
         },
         keyvalue: keyvalue::Limits { value: 1 << 20, store: 64 << 20, memory: 256 << 20, disk: 1 << 30 },
+        http: Http {
+            ca: None,
+            connect_timeout: Duration::from_secs(5),
+            idle_timeout: Duration::from_secs(30),
+            running: 256,
+            body: 16 << 20,
+        },
     };
     assert_eq!(settings, expected);
     assert_eq!(resolve("", &Overrides::default()).unwrap(), expected);
@@ -119,6 +133,13 @@ fn a_file_with_everything() {
             compile_threads: 4,
         },
         keyvalue: keyvalue::Limits { value: 100, store: 4096, memory: 8192, disk: 16 << 10 },
+        http: Http {
+            ca: Some("/etc/wabbit/trusted.pem".into()),
+            connect_timeout: Duration::from_secs(2),
+            idle_timeout: Duration::from_secs(3),
+            running: 9,
+            body: 1 << 10,
+        },
     };
     assert_eq!(settings, expected);
     assert_eq!(settings.host.ceilings(), Ceilings { memory: 1 << 20 });
