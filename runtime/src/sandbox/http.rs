@@ -319,7 +319,8 @@ impl Log {
         let sink = &self.scope.log;
         if !self.told.swap(true, Ordering::Relaxed) && sink.admit() {
             // A handler may have put a secret into the name of a host.
-            let [origin, text] = [origin.to_string(), text.to_string()].map(|told| self.scope.grants.redactor.text(told));
+            let [origin, text] =
+                [origin.to_string(), text.to_string()].map(|told| self.scope.grants.redactor.text(told));
             tracing::warn!(worker = %sink.worker(), origin, "{text}");
         }
     }
