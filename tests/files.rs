@@ -185,7 +185,7 @@ async fn a_path_that_changes_meanwhile_does_not_leave_its_folder() {
         }
     });
     let calls: Vec<_> =
-        ["read", "create"].iter().cycle().take(6000).map(|call| json!({"raw": {*call: "swap/secret"}})).collect();
+        ["read", "create"].iter().cycle().take(3000).map(|call| json!({"raw": {*call: "swap/secret"}})).collect();
     let answers = run(&folder, json!(calls)).await;
     done.store(true, Ordering::Relaxed);
     swapping.join().unwrap();
@@ -254,8 +254,10 @@ async fn a_folder_takes_no_more_than_its_limit() {
         assert!(bytes <= MAX, "{bytes} bytes");
         bytes
     };
+    // Of a stream that fails the libc of `wasm32-wasip2` says no more than that.
+    let errors = ["No space left on device (os error 51)", "I/O error (os error 29)"];
     let full =
-        |answer: &Value| assert!(answer["error"].as_str().is_some_and(|text| text.contains("No space")), "{answer}");
+        |answer: &Value| assert!(answer["error"].as_str().is_some_and(|text| errors.contains(&text)), "{answer}");
     // By any way of growing, and to the last byte.
     let calls = json!([
         {"fill": ["/w/a", 0, 20_000]}, {"fill": ["/w/a", 1_000_000_000_000_u64, 1]}, {"length": ["/w/a", 20_000]},
@@ -294,7 +296,7 @@ async fn a_folder_takes_no_more_than_its_limit() {
 /// A command that is a core module writes through the same bounds as a component does.
 #[tokio::test]
 async fn the_limit_holds_for_every_form_of_command() {
-    for form in ["command", "core_command"] {
+    for (form, full) in [("command", "I/O error"), ("core_command", "No space left on device")] {
         let folder = project(WRITE);
         let append = async |bytes: usize| {
             let action = json!({"file": ["/w/a", bytes], "stdout": "{\"settlement\": \"ack\"}"});
@@ -304,7 +306,7 @@ async fn the_limit_holds_for_every_form_of_command() {
         };
         let (first, second) = (append(9000).await, append(9000).await);
         assert!(first.contains("Ok(())"), "{form}: {first}");
-        assert!(second.contains("Err(\"No space left on device"), "{form}: {second}");
+        assert!(second.contains(&format!("Err(\"{full}")), "{form}: {second}");
         let bytes = fs::metadata(folder.path().join("w/a")).unwrap().len();
         assert!((9000..=9216).contains(&bytes), "{form}: {bytes}");
     }

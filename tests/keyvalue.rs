@@ -89,7 +89,7 @@ async fn counts_survive_a_killed_host() {
     }
     while seen.len() < COUNT {
         seen.push(peer.take("told", DEADLINE).await.json()[0].as_u64().unwrap());
-        if seen.len() % 150 == 0 && kills < 3 {
+        if seen.len().is_multiple_of(150) && kills < 3 {
             host.kill();
             host.ended(DEADLINE).await;
             kills += 1;

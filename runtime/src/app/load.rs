@@ -86,6 +86,9 @@ pub async fn load(
     Ok(Loaded { workers, refused })
 }
 
+/// Plugins that were loaded, by what they are and whether they can be given folders.
+type ByDigest = tokio::sync::Mutex<HashMap<(Digest, bool), Arc<Plugin>>>;
+
 /// Loads every plugin that is named, at most so many at once, off the executor.
 async fn load_plugins(
     settings: &Settings,
@@ -93,7 +96,7 @@ async fn load_plugins(
     manifests: &[Manifest],
 ) -> BTreeMap<String, Result<Arc<Plugin>, String>> {
     let at_once = Arc::new(Semaphore::new(settings.host.compile_threads.max(1)));
-    let by_digest: Arc<tokio::sync::Mutex<HashMap<(Digest, bool), Arc<Plugin>>>> = Arc::default();
+    let by_digest: Arc<ByDigest> = Arc::default();
     let mut tasks = JoinSet::new();
     // By name, whether one of its workers has folders.
     let mut names: BTreeMap<String, bool> = BTreeMap::new();
@@ -120,7 +123,7 @@ async fn load_plugin(
     sandbox: &Arc<Sandbox>,
     path: &Path,
     files: bool,
-    by_digest: &tokio::sync::Mutex<HashMap<(Digest, bool), Arc<Plugin>>>,
+    by_digest: &ByDigest,
 ) -> Result<Arc<Plugin>, LoadError> {
     let interrupted = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
     let from = path.to_owned();
