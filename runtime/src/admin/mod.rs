@@ -61,7 +61,8 @@ enum RowState {
 }
 
 async fn workers(Extract(host): Extract<Arc<Host>>) -> Response {
-    let running = host.workers.iter().map(|worker| Row {
+    let loaded = host.loaded();
+    let running = loaded.workers.iter().map(|worker| Row {
         name: worker.name.to_string(),
         state: RowState::Runs(worker.state()),
         plugin: Some(worker.manifest.plugin.clone()),
@@ -71,7 +72,7 @@ async fn workers(Extract(host): Extract<Arc<Host>>) -> Response {
         in_flight: worker.metrics.in_flight.get(),
         last_error: worker.metrics.last_error(),
     });
-    let refused = host.refused.iter().map(|refused| Row {
+    let refused = loaded.refused.iter().map(|refused| Row {
         name: refused.name.clone(),
         state: RowState::Refused {
             state: "refused",

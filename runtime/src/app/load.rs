@@ -1,13 +1,20 @@
 //! From the two folders to workers that can run. What is wrong is told and left out; the rest goes on.
 
+mod turns;
+
 use std::{
     collections::{BTreeMap, HashMap},
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError},
+    time::Duration,
 };
 
 use anyhow::Context as _;
-use tokio::{sync::Semaphore, task::JoinSet};
+use tokio::{
+    sync::{Mutex, mpsc},
+    task::JoinSet,
+};
+use turns::Turns;
 
 use super::{
     plugin_path,
@@ -21,7 +28,19 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// What was found in the folders.
+/// Workers that were found and are not taken yet.
+pub(super) const FOUND_MAX: usize = 16;
+
+/// A manifest that was looked into to the end.
+pub enum Found {
+    /// It can run.
+    Worker(Arc<Worker>),
+    /// It is left out; this has been logged.
+    Refused(Refused),
+}
+
+/// All that was found in the folders.
+#[derive(Default)]
 pub struct Loaded {
     /// By name.
     pub workers: Vec<Arc<Worker>>,
@@ -40,43 +59,92 @@ pub struct Refused {
     pub problems: Vec<report::Problem>,
 }
 
-/// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
-pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics) -> anyhow::Result<Loaded> {
-    let folder = read_folder(&settings.manifests, &settings.host.ceilings())
-        .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
-    let mut refused: Vec<Refused> =
-        folder.problems.into_iter().map(|(path, problems)| Refused { name: name_of(&path), path, problems }).collect();
-
-    let plugins = load_plugins(settings, sandbox, &folder.manifests).await;
-    let mut workers = Vec::new();
-    for manifest in folder.manifests {
-        let Some(loaded) = plugins.get(&manifest.plugin) else { continue };
-        let log = LogSink::new(manifest.name.as_str().into());
-        let version = loaded.clone().and_then(|plugin| {
-            version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
-        });
-        match version {
-            Ok(version) => {
-                let metrics = metrics.worker(&manifest.name);
-                workers.push(Arc::new(Worker::new(manifest, version, log, metrics)));
+impl Loaded {
+    /// Adds what was found; both lists stay sorted.
+    pub fn add(&mut self, found: Found) {
+        match found {
+            Found::Worker(worker) => {
+                let at = self.workers.partition_point(|other| other.name < worker.name);
+                self.workers.insert(at, worker);
             }
-            Err(problem) => refused.push(Refused {
-                name: manifest.name,
-                path: manifest.path,
-                problems: vec![report::Problem::new(problem)],
-            }),
+            Found::Refused(refused) => {
+                let at = self.refused.partition_point(|other| other.path < refused.path);
+                self.refused.insert(at, refused);
+            }
         }
     }
-    refused.sort_by(|a, b| a.path.cmp(&b.path));
-    for refused in &refused {
-        // Many lines for a person, one for a program.
-        tracing::error!(
-            manifest = %refused.path.display(),
-            "left out:\n{}",
-            report::render(&refused.path, &refused.problems, report::Style::Plain).trim_end()
-        );
+}
+
+/// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
+pub async fn load(settings: &Settings, sandbox: &Arc<Sandbox>, metrics: &Metrics) -> anyhow::Result<Loaded> {
+    let (sender, mut found) = mpsc::channel(FOUND_MAX);
+    let mut loaded = Loaded::default();
+    let take = async {
+        while let Some(found) = found.recv().await {
+            loaded.add(found);
+        }
+    };
+    let (result, ()) = tokio::join!(load_into(sender, settings, sandbox, metrics), take);
+    result.map(|()| loaded)
+}
+
+/// The same, each worker as soon as it is there: one that is in the cache waits for no compiler.
+pub async fn load_into(
+    found: mpsc::Sender<Found>,
+    settings: &Settings,
+    sandbox: &Arc<Sandbox>,
+    metrics: &Metrics,
+) -> anyhow::Result<()> {
+    let folder = read_folder(&settings.manifests, &settings.host.ceilings())
+        .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
+    // Whoever takes them has stopped when this fails, and then nobody wants the rest.
+    for (path, problems) in folder.problems {
+        let _ = found.send(refuse(Refused { name: name_of(&path), path, problems })).await;
     }
-    Ok(Loaded { workers, refused })
+    let mut by_plugin: BTreeMap<String, Vec<Manifest>> = BTreeMap::new();
+    for manifest in folder.manifests {
+        by_plugin.entry(manifest.plugin.clone()).or_default().push(manifest);
+    }
+    let (sender, mut plugins) = mpsc::channel(FOUND_MAX);
+    let load = load_plugins(settings, sandbox, by_plugin.keys().cloned().collect(), sender);
+    let take = async {
+        while let Some((name, loaded)) = plugins.recv().await {
+            for manifest in by_plugin.remove(&name).unwrap_or_default() {
+                let _ = found.send(worker(settings, manifest, loaded.clone(), metrics)).await;
+            }
+        }
+    };
+    tokio::join!(load, take);
+    Ok(())
+}
+
+/// What becomes of a manifest with its plugin.
+fn worker(settings: &Settings, manifest: Manifest, loaded: Result<Arc<Plugin>, String>, metrics: &Metrics) -> Found {
+    let log = LogSink::new(manifest.name.as_str().into());
+    let version = loaded.and_then(|plugin| {
+        version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
+    });
+    match version {
+        Ok(version) => {
+            let metrics = metrics.worker(&manifest.name);
+            Found::Worker(Arc::new(Worker::new(manifest, version, log, metrics)))
+        }
+        Err(problem) => refuse(Refused {
+            name: manifest.name,
+            path: manifest.path,
+            problems: vec![report::Problem::new(problem)],
+        }),
+    }
+}
+
+fn refuse(refused: Refused) -> Found {
+    // Many lines for a person, one for a program.
+    tracing::error!(
+        manifest = %refused.path.display(),
+        "left out:\n{}",
+        report::render(&refused.path, &refused.problems, report::Style::Plain).trim_end()
+    );
+    Found::Refused(refused)
 }
 
 fn problem(settings: &Settings, manifest: &Manifest, error: &LoadError) -> String {
@@ -87,53 +155,116 @@ fn problem_at(path: &Path, error: &LoadError) -> String {
     format!("plugin `{}` {error}", path.display())
 }
 
-/// Loads every plugin that is named, at most so many at once, off the executor.
+/// Loads every plugin that is named, off the executor. First those that are in the cache, and then, as many at once as
+/// may be, those that have to be compiled, in turns.
 async fn load_plugins(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    manifests: &[Manifest],
-) -> BTreeMap<String, Result<Arc<Plugin>, String>> {
-    let at_once = Arc::new(Semaphore::new(settings.host.compile_threads.max(1)));
-    let by_digest: Arc<tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>> = Arc::default();
+    names: Vec<String>,
+    found: mpsc::Sender<(String, Result<Arc<Plugin>, String>)>,
+) {
+    let loading = Arc::new(Loading {
+        settings: settings.clone(),
+        sandbox: Arc::clone(sandbox),
+        by_digest: Mutex::default(),
+        found,
+    });
+    let at_once = settings.compile.at_once.max(1);
+    let looks = Arc::new(std::sync::Mutex::new(names));
     let mut tasks = JoinSet::new();
-    let mut names: Vec<String> = manifests.iter().map(|manifest| manifest.plugin.clone()).collect();
-    names.sort();
-    names.dedup();
-    for name in names {
-        let path = plugin_path(settings, &name);
-        let (sandbox, at_once, by_digest) = (Arc::clone(sandbox), Arc::clone(&at_once), Arc::clone(&by_digest));
+    for _ in 0..at_once {
+        let (loading, names) = (Arc::clone(&loading), Arc::clone(&looks));
         tasks.spawn(async move {
-            let _permit = at_once.acquire_owned().await;
-            let loaded = load_plugin(&sandbox, &path, &by_digest).await;
-            (name, loaded.map_err(|error| problem_at(&path, &error)))
+            let mut uncached = Vec::new();
+            let next = || lock(&names).pop();
+            while let Some(name) = next() {
+                match loading.attempt(&name, None).await {
+                    Ok(Attempt::Uncached(size)) => uncached.push((name, size)),
+                    ended => loading.tell(name, ended).await,
+                }
+            }
+            uncached
         });
     }
-    let mut plugins = BTreeMap::new();
-    while let Some(Ok((name, loaded))) = tasks.join_next().await {
-        plugins.insert(name, loaded);
+    let mut uncached = Vec::new();
+    while let Some(Ok(names)) = tasks.join_next().await {
+        uncached.extend(names);
     }
-    plugins
+    let turns = Arc::new(std::sync::Mutex::new(Turns::new(uncached, settings.compile.time)));
+    let mut tasks = JoinSet::new();
+    for _ in 0..at_once {
+        let (loading, turns) = (Arc::clone(&loading), Arc::clone(&turns));
+        tasks.spawn(async move {
+            let next = || lock(&turns).next();
+            while let Some(turn) = next() {
+                let ended = loading.attempt(&turn.name, Some(turn.time)).await;
+                if matches!(ended, Err(LoadError::TooSlow(_))) && lock(&turns).again(&turn) {
+                    continue;
+                }
+                loading.tell(turn.name, ended).await;
+            }
+        });
+    }
+    while tasks.join_next().await.is_some() {}
 }
 
-async fn load_plugin(
-    sandbox: &Arc<Sandbox>,
-    path: &Path,
-    by_digest: &tokio::sync::Mutex<HashMap<Digest, Arc<Plugin>>>,
-) -> Result<Arc<Plugin>, LoadError> {
-    let interrupted = |error: tokio::task::JoinError| LoadError::Compile(error.to_string());
-    let from = path.to_owned();
-    let source = tokio::task::spawn_blocking(move || Source::read(&from)).await.map_err(interrupted)??;
-    if let Some(plugin) = by_digest.lock().await.get(&source.digest) {
-        return Ok(Arc::clone(plugin));
+/// What those share that load plugins.
+struct Loading {
+    settings: Settings,
+    sandbox: Arc<Sandbox>,
+    by_digest: Mutex<HashMap<Digest, Arc<Plugin>>>,
+    found: mpsc::Sender<(String, Result<Arc<Plugin>, String>)>,
+}
+
+/// What came of looking at a file.
+enum Attempt {
+    Loaded(Arc<Plugin>),
+    /// It has to be compiled; the bytes of the file.
+    Uncached(usize),
+}
+
+impl Loading {
+    /// Loads a plugin: from the cache, or by compiling for so long.
+    async fn attempt(&self, name: &str, time: Option<Duration>) -> Result<Attempt, LoadError> {
+        let path = plugin_path(&self.settings, name);
+        let (from, file_max) = (path.clone(), self.settings.compile.file);
+        let source = blocking(move || Source::read(&from, file_max)).await?;
+        if let Some(plugin) = self.by_digest.lock().await.get(&source.digest) {
+            return Ok(Attempt::Loaded(Arc::clone(plugin)));
+        }
+        let sandbox = Arc::clone(&self.sandbox);
+        let attempt = blocking(move || match time {
+            Some(time) => sandbox.load_within(&source, time).map(Attempt::Loaded),
+            None => sandbox.load_cached(&source).map_or(Ok(Attempt::Uncached(source.len())), |found| found.map(Attempt::Loaded)),
+        });
+        let attempt = attempt.await?;
+        if let Attempt::Loaded(plugin) = &attempt {
+            let how = if plugin.cached { "loaded from the cache" } else { "compiled" };
+            tracing::info!(plugin = %path.display(), digest = %plugin.digest, "{how}");
+            self.by_digest.lock().await.insert(plugin.digest, Arc::clone(plugin));
+        }
+        Ok(attempt)
     }
-    let sandbox = Arc::clone(sandbox);
-    let plugin = tokio::task::spawn_blocking(move || sandbox.load(&source)).await.map_err(interrupted)??;
-    tracing::info!(
-        plugin = %path.display(), digest = %plugin.digest,
-        "{}", if plugin.cached { "loaded from the cache" } else { "compiled" }
-    );
-    by_digest.lock().await.insert(plugin.digest, Arc::clone(&plugin));
-    Ok(plugin)
+
+    async fn tell(&self, name: String, ended: Result<Attempt, LoadError>) {
+        let loaded = match ended {
+            Ok(Attempt::Loaded(plugin)) => Ok(plugin),
+            Ok(Attempt::Uncached(_)) => return,
+            Err(error) => Err(problem_at(&plugin_path(&self.settings, &name), &error)),
+        };
+        let _ = self.found.send((name, loaded)).await;
+    }
+}
+
+async fn blocking<T: Send + 'static>(
+    call: impl FnOnce() -> Result<T, LoadError> + Send + 'static,
+) -> Result<T, LoadError> {
+    let ended = tokio::task::spawn_blocking(call).await;
+    ended.unwrap_or_else(|error| Err(LoadError::Compile(error.to_string())))
+}
+
+fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// The version of a worker that this plugin makes. Its output goes to `log`.

@@ -48,6 +48,8 @@ pub struct Settings {
     pub strict: bool,
     /// Bounds that hold for the host as a whole.
     pub host: HostLimits,
+    /// Bounds on compiling plugins.
+    pub compile: Compile,
 }
 
 /// `[amqp]`.
@@ -78,8 +80,21 @@ pub struct HostLimits {
     pub max_publications: usize,
     /// Bytes of one outcome, bodies and headers together. Default 64 MiB.
     pub max_output: usize,
-    /// Plugins that are compiled at once. Default 2.
-    pub compile_threads: usize,
+}
+
+/// `[compile]`: what a plugin's file may cost before it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compile {
+    /// Plugins that are compiled at once. Default half of the cores, at least 1.
+    pub at_once: usize,
+    /// For one plugin, by the clock. Default 60 s.
+    pub time: Duration,
+    /// Bytes of address space that the compiler may take for one plugin. Default 2 GiB.
+    pub memory: usize,
+    /// Bytes of a plugin's file. Default 64 MiB.
+    pub file: usize,
+    /// Bytes of machine code that one plugin may become. Default 512 MiB.
+    pub code: usize,
 }
 
 /// How the log is written.
@@ -121,13 +136,15 @@ pub struct Overrides {
     pub strict: Option<bool>,
 }
 
-/// The system's own folders for what a program keeps.
+/// What the system has: its own folders for what a program keeps, and its cores.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
     /// For what can be made again.
     pub cache: Option<PathBuf>,
     /// For what is to survive the process.
     pub state: Option<PathBuf>,
+    /// How many threads can run at once; 0 where that is not known.
+    pub cores: usize,
 }
 
 /// Why there are no settings.
@@ -166,6 +183,7 @@ impl Settings {
         let defaults = Defaults {
             cache: default_folder(xdg("XDG_CACHE_HOME"), env::home_dir(), ".cache"),
             state: default_folder(xdg("XDG_STATE_HOME"), env::home_dir(), ".local/state"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
         };
         if overrides.config.is_none() && !path.exists() {
             return Self::resolve(None, overrides, defaults);

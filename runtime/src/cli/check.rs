@@ -33,7 +33,7 @@ impl Check {
         let settings = settings_with_manifests(&self.settings.overrides())?;
         let executor = executor()?;
         let loaded = executor.block_on(async {
-            let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
+            let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
             app::load(&settings, &sandbox, &Metrics::default()).await
         })?;
         executor.shutdown_background();

@@ -77,8 +77,8 @@ impl Invoke {
             None => Manifest::bare("invoke"),
         };
         let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
-        let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
-        let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
+        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
+        let plugin = Source::read(&self.file, settings.compile.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
         let log = LogSink::new(manifest.name.as_str().into());
         let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;

@@ -7,6 +7,7 @@ mod adapt;
 mod cache;
 mod call;
 mod command;
+pub mod compile;
 mod compiled;
 mod contract;
 mod digest;

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, LogFormat, Settings};
 use crate::manifest::{read::Section, report::Problem, values::quoted};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -14,6 +14,8 @@ const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+const COMPILE_TIME_MIN: Duration = Duration::from_millis(100);
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -40,7 +42,11 @@ pub(super) struct Layer {
     pub max_body: Option<usize>,
     pub max_publications: Option<usize>,
     pub max_output: Option<usize>,
-    pub compile_threads: Option<usize>,
+    pub compile_at_once: Option<usize>,
+    pub compile_time: Option<Duration>,
+    pub compile_memory: Option<usize>,
+    pub compile_file: Option<usize>,
+    pub compile_code: Option<usize>,
 }
 
 impl Layer {
@@ -76,7 +82,13 @@ impl Layer {
             layer.max_body = limits.size("body", KIB..=512 * MIB);
             layer.max_publications = limits.integer("publications", 1..=1_000_000);
             layer.max_output = limits.size("output", KIB..=4 * GIB);
-            layer.compile_threads = limits.integer("compile-threads", 1..=64);
+        });
+        section.section("compile", |compile| {
+            layer.compile_at_once = compile.integer("at-once", 1..=64);
+            layer.compile_time = compile.duration("time", COMPILE_TIME_MIN..=COMPILE_TIME_MAX);
+            layer.compile_memory = compile.size("memory", 256 * MIB..=64 * GIB);
+            layer.compile_file = compile.size("file", KIB..=GIB);
+            layer.compile_code = compile.size("code", MIB..=4 * GIB);
         });
         layer
     }
@@ -102,7 +114,11 @@ impl Layer {
             max_body: self.max_body.or(below.max_body),
             max_publications: self.max_publications.or(below.max_publications),
             max_output: self.max_output.or(below.max_output),
-            compile_threads: self.compile_threads.or(below.compile_threads),
+            compile_at_once: self.compile_at_once.or(below.compile_at_once),
+            compile_time: self.compile_time.or(below.compile_time),
+            compile_memory: self.compile_memory.or(below.compile_memory),
+            compile_file: self.compile_file.or(below.compile_file),
+            compile_code: self.compile_code.or(below.compile_code),
         }
     }
 
@@ -131,7 +147,13 @@ impl Layer {
                 max_body: self.max_body.unwrap_or(16 * MIB),
                 max_publications: self.max_publications.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
-                compile_threads: self.compile_threads.unwrap_or(2),
+            },
+            compile: Compile {
+                at_once: self.compile_at_once.unwrap_or(defaults.cores.div_ceil(2).max(1)),
+                time: self.compile_time.unwrap_or(seconds(60)),
+                memory: self.compile_memory.unwrap_or(2 * GIB),
+                file: self.compile_file.unwrap_or(64 * MIB),
+                code: self.compile_code.unwrap_or(512 * MIB),
             },
         })
     }

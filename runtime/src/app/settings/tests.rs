@@ -25,7 +25,13 @@ state = "/var/lib/wabbit"
     body = "2MiB"
     publications = 3
     output = 4096
-    compile-threads = 4
+
+    [compile]
+    at-once = 4
+    time = "2s"
+    memory = "1GiB"
+    file = "1MiB"
+    code = "3MiB"
 
     [environment.production]
     amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
@@ -40,7 +46,7 @@ fn resolve(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError>
 }
 
 fn folders() -> Defaults {
-    Defaults { cache: Some("/cache".into()), state: Some("/state".into()) }
+    Defaults { cache: Some("/cache".into()), state: Some("/state".into()), cores: 5 }
 }
 
 fn environment(name: &str) -> Overrides {
@@ -77,7 +83,13 @@ fn defaults() {
             max_body: 16 << 20,
             max_publications: 1000,
             max_output: 64 << 20,
-            compile_threads: 2,
+        },
+        compile: Compile {
+            at_once: 3,
+            time: Duration::from_secs(60),
+            memory: 2 << 30,
+            file: 64 << 20,
+            code: 512 << 20,
         },
     };
     assert_eq!(settings, expected);
@@ -109,7 +121,13 @@ fn a_file_with_everything() {
             max_body: 2 << 20,
             max_publications: 3,
             max_output: 4096,
-            compile_threads: 4,
+        },
+        compile: Compile {
+            at_once: 4,
+            time: Duration::from_secs(2),
+            memory: 1 << 30,
+            file: 1 << 20,
+            code: 3 << 20,
         },
     };
     assert_eq!(settings, expected);
