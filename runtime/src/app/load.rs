@@ -106,7 +106,8 @@ pub async fn load_into(
         by_plugin.entry(manifest.plugin.clone()).or_default().push(manifest);
     }
     let (sender, mut plugins) = mpsc::channel(FOUND_MAX);
-    let load = load_plugins(settings, sandbox, by_plugin.keys().cloned().collect(), sender);
+    let pins = by_plugin.iter().map(|(name, workers)| (name.clone(), workers.iter().map(|w| w.digest).collect()));
+    let load = load_plugins(settings, sandbox, pins.collect(), sender);
     let take = async {
         while let Some((name, loaded)) = plugins.recv().await {
             for manifest in by_plugin.remove(&name).unwrap_or_default() {
@@ -119,11 +120,23 @@ pub async fn load_into(
 }
 
 /// What becomes of a manifest with its plugin.
-fn worker(settings: &Settings, manifest: Manifest, loaded: Result<Arc<Plugin>, String>, metrics: &Metrics) -> Found {
+fn worker(
+    settings: &Settings,
+    manifest: Manifest,
+    loaded: Result<Arc<Plugin>, Unloaded>,
+    metrics: &Metrics,
+) -> Found {
     let log = LogSink::new(manifest.name.as_str().into());
-    let version = loaded.and_then(|plugin| {
-        version(settings, &manifest, plugin, Arc::clone(&log)).map_err(|error| problem(settings, &manifest, &error))
-    });
+    let version = match loaded {
+        Ok(plugin) => version(settings, &manifest, plugin, Arc::clone(&log)),
+        Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
+            .err()
+            .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
+        Err(Unloaded::Bad(error)) => {
+            return refuse(Refused { name: manifest.name, path: manifest.path, problems: vec![report::Problem::new(error)] });
+        }
+    };
+    let version = version.map_err(|error| problem(settings, &manifest, &error));
     match version {
         Ok(version) => {
             let metrics = metrics.worker(&manifest.name);
@@ -160,12 +173,14 @@ fn problem_at(path: &Path, error: &LoadError) -> String {
 async fn load_plugins(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    names: Vec<String>,
-    found: mpsc::Sender<(String, Result<Arc<Plugin>, String>)>,
+    pins: BTreeMap<String, Vec<Option<Digest>>>,
+    found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
 ) {
+    let names = pins.keys().cloned().collect::<Vec<_>>();
     let loading = Arc::new(Loading {
         settings: settings.clone(),
         sandbox: Arc::clone(sandbox),
+        pins,
         by_digest: Mutex::default(),
         found,
     });
@@ -212,8 +227,19 @@ async fn load_plugins(
 struct Loading {
     settings: Settings,
     sandbox: Arc<Sandbox>,
+    /// For each plugin, the digests that its manifests name.
+    pins: BTreeMap<String, Vec<Option<Digest>>>,
     by_digest: Mutex<HashMap<Digest, Arc<Plugin>>>,
-    found: mpsc::Sender<(String, Result<Arc<Plugin>, String>)>,
+    found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
+}
+
+/// Why a plugin was not loaded.
+#[derive(Clone)]
+enum Unloaded {
+    /// It is bad.
+    Bad(String),
+    /// It has this digest, which no manifest takes.
+    Unwanted(Digest),
 }
 
 /// What came of looking at a file.
@@ -221,14 +247,20 @@ enum Attempt {
     Loaded(Arc<Plugin>),
     /// It has to be compiled; the bytes of the file.
     Uncached(usize),
+    /// No manifest takes it.
+    Unwanted(Digest),
 }
 
 impl Loading {
     /// Loads a plugin: from the cache, or by compiling for so long.
     async fn attempt(&self, name: &str, time: Option<Duration>) -> Result<Attempt, LoadError> {
         let path = plugin_path(&self.settings, name);
-        let (from, file_max) = (path.clone(), self.settings.compile.file);
-        let source = blocking(move || Source::read(&from, file_max)).await?;
+        let (from, file, file_max) = (self.settings.plugins.clone(), name.to_owned(), self.settings.compile.file);
+        let source = blocking(move || Source::read_in(&from, &file, file_max)).await?;
+        let mut pins = self.pins.get(name).into_iter().flatten();
+        if !pins.any(|pin| check_digest(&self.settings, *pin, source.digest).is_ok()) {
+            return Ok(Attempt::Unwanted(source.digest));
+        }
         if let Some(plugin) = self.by_digest.lock().await.get(&source.digest) {
             return Ok(Attempt::Loaded(Arc::clone(plugin)));
         }
@@ -250,7 +282,8 @@ impl Loading {
         let loaded = match ended {
             Ok(Attempt::Loaded(plugin)) => Ok(plugin),
             Ok(Attempt::Uncached(_)) => return,
-            Err(error) => Err(problem_at(&plugin_path(&self.settings, &name), &error)),
+            Ok(Attempt::Unwanted(digest)) => Err(Unloaded::Unwanted(digest)),
+            Err(error) => Err(Unloaded::Bad(problem_at(&plugin_path(&self.settings, &name), &error))),
         };
         let _ = self.found.send((name, loaded)).await;
     }
@@ -269,13 +302,14 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 
 /// The version of a worker that this plugin makes. Its output goes to `log`.
 ///
-/// Errors: the plugin asks for what the manifest does not grant.
+/// Errors: the plugin is not the one that the manifest pins, or asks for what the manifest does not grant.
 pub fn version(
     settings: &Settings,
     manifest: &Manifest,
     plugin: Arc<Plugin>,
     log: Arc<LogSink>,
 ) -> Result<Version, LoadError> {
+    check_digest(settings, manifest.digest, plugin.digest)?;
     plugin.check_granted(&manifest.grant.keys())?;
     let limits = CallLimits {
         time: manifest.limits.time,
@@ -294,6 +328,19 @@ pub fn version(
             max_body: settings.host.max_body,
         },
     })
+}
+
+/// Whether a manifest that pins this takes the file with that digest.
+fn check_digest(settings: &Settings, pinned: Option<Digest>, found: Digest) -> Result<(), LoadError> {
+    match pinned {
+        Some(pinned) if pinned != found => Err(LoadError::Digest(format!(
+            "is not what the manifest pins, `{pinned}`; hint: if the file is right, write `digest = \"{found}\"`"
+        ))),
+        None if settings.require_digest => Err(LoadError::Digest(format!(
+            "is not pinned, which `require-digest` asks for; hint: if the file is right, add `digest = \"{found}\"`"
+        ))),
+        _ => Ok(()),
+    }
 }
 
 fn name_of(path: &Path) -> String {

@@ -31,6 +31,8 @@ pub struct Settings {
     pub amqp: Amqp,
     /// The folder of plugins. Default `plugins`.
     pub plugins: PathBuf,
+    /// Whether a manifest has to say the digest of its plugin. Default false.
+    pub require_digest: bool,
     /// The folder of manifests. Default `manifests`.
     pub manifests: PathBuf,
     /// The folder of compiled plugins. Default `$XDG_CACHE_HOME/wabbit`, else `$HOME/.cache/wabbit`.

@@ -13,7 +13,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 pub use parse::{Ceilings, parse, read_folder};
 pub use values::{Pattern, PublishGrant};
 
-use crate::delivery::Table;
+use crate::{delivery::Table, sandbox::Digest};
 
 /// A validated `manifests/NAME.toml`: one worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +24,8 @@ pub struct Manifest {
     pub path: PathBuf,
     /// The file's name in the plugins folder; never a path.
     pub plugin: String,
+    /// What the file must be, byte for byte. None for whatever is there.
+    pub digest: Option<Digest>,
     /// How much of the topology the host takes care of.
     pub declare: Declare,
     /// Declared before the queues.
@@ -276,6 +278,7 @@ impl Manifest {
             name: name.to_owned(),
             path: PathBuf::new(),
             plugin: String::new(),
+            digest: None,
             declare: Declare::default(),
             exchanges: Vec::new(),
             queues: Vec::new(),

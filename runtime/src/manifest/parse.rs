@@ -13,7 +13,10 @@ use super::{
     report::{Place, Problem},
     values::{declared_name, quoted, show_duration, show_size},
 };
-use crate::settle::ladder::{DELAY_MAX, DELAY_MIN};
+use crate::{
+    sandbox::Digest,
+    settle::ladder::{DELAY_MAX, DELAY_MIN},
+};
 
 pub use folder::read_folder;
 
@@ -26,7 +29,6 @@ pub struct Ceilings {
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
 const PLANNED: &[Planned] = &[
-    planned("", "digest"),
     planned("", "instance"),
     planned("", "reload"),
     planned("consume", "dedupe"),
@@ -87,6 +89,7 @@ fn parse_with_places(
         }
         let manifest = Manifest {
             plugin: plugin(top),
+            digest: top.checked("digest", digest),
             limits: top.section("limits", |section| limits(section, ceilings)),
             failure: top.section("failure", |section| failure(section, &name, &queues)),
             breaker: top.has("breaker").then(|| top.section("breaker", breaker)),
@@ -136,6 +139,13 @@ fn plugin_file(text: &str) -> Result<String, Problem> {
         return Err(problem.hint("a plugin's name ends in `.wasm`"));
     }
     Ok(text.to_owned())
+}
+
+fn digest(text: &str) -> Result<Digest, Problem> {
+    Digest::parse(text).ok_or_else(|| {
+        Problem::new(format!("{} is not a digest", quoted(text)))
+            .hint("`sha256:` and 64 hexadecimal digits, as `wabbit inspect FILE` prints them")
+    })
 }
 
 fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
@@ -306,6 +316,7 @@ mod tests {
             name: "order-notify".to_owned(),
             path: "manifests/order-notify.toml".into(),
             plugin: "a.wasm".to_owned(),
+            digest: None,
             declare: Declare::Create,
             exchanges: Vec::new(),
             queues: vec![Queue {

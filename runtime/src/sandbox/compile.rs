@@ -53,6 +53,8 @@ pub(super) fn compile(plugin: &[u8], limits: &Compile, time: Duration) -> Result
         .arg0("wabbit")
         .args([COMMAND, &std::process::id().to_string(), &limits.memory.to_string(), &cpu_seconds(time).to_string()])
         .env_clear()
+        // By itself the allocator asks for 1 GiB of addresses at once, which would be half of the limit.
+        .env("MIMALLOC_ARENA_RESERVE", "64MiB")
         .current_dir("/")
         // Ctrl-C is for the host: a child that it ended would look like one that broke down.
         .process_group(0)

@@ -2,8 +2,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
-    io::Read as _,
     path::Path,
     sync::{Arc, MutexGuard, PoisonError},
     time::Duration,
@@ -19,6 +17,7 @@ use super::{
     host::Host,
     inspect::{self, FileKind, Inspection},
 };
+use crate::folder::{self, Unread};
 
 /// So many plugins that do not compile are remembered.
 const HOPELESS_MAX: usize = 10_000;
@@ -70,6 +69,9 @@ pub enum LoadError {
     /// The file is not a handler: what it is, and what was expected.
     #[error("{0}")]
     NotAHandler(String),
+    /// It is not the file that the manifest is for, or the manifest does not say which that is.
+    #[error("{0}")]
+    Digest(String),
     /// It imports what the host does not offer.
     #[error("{0}")]
     Import(String),
@@ -92,22 +94,26 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads a file of so many bytes at most.
+    /// Reads a file of so many bytes at most, wherever it is.
     pub fn read(path: &Path, bytes_max: usize) -> Result<Self, LoadError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(LoadError::NotAHandler("is not a regular file".into()));
-        }
-        if metadata.len() > bytes_max as u64 {
-            return Err(LoadError::NotAHandler(format!(
+        Self::of(folder::read(path, bytes_max as u64), bytes_max)
+    }
+
+    /// Reads a file in a folder, which no link leads out of.
+    pub fn read_in(folder: &Path, name: &str, bytes_max: usize) -> Result<Self, LoadError> {
+        Self::of(folder::read_in(folder, Path::new(name), bytes_max as u64), bytes_max)
+    }
+
+    fn of(read: Result<Vec<u8>, Unread>, bytes_max: usize) -> Result<Self, LoadError> {
+        let bytes = read.map_err(|unread| match unread {
+            Unread::Io(error) => LoadError::Unreadable(error),
+            Unread::TooLarge(size) => LoadError::NotAHandler(format!(
                 "has {}, the limit is {}; hint: raise `file` in `[compile]` of `wabbit.toml`",
-                ByteSize::b(metadata.len()),
+                ByteSize::b(size),
                 ByteSize::b(bytes_max as u64)
-            )));
-        }
-        let mut bytes = Vec::new();
-        file.take(bytes_max as u64).read_to_end(&mut bytes)?;
+            )),
+            other => LoadError::NotAHandler(format!("is {other}")),
+        })?;
         let digest = Digest::of(&bytes);
         Ok(Self { bytes, digest })
     }

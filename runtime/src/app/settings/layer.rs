@@ -24,6 +24,7 @@ const GIB: usize = 1 << 30;
 #[derive(Default)]
 pub(super) struct Layer {
     pub plugins: Option<PathBuf>,
+    pub require_digest: Option<bool>,
     pub manifests: Option<PathBuf>,
     pub cache: Option<PathBuf>,
     pub state: Option<PathBuf>,
@@ -54,7 +55,6 @@ impl Layer {
     pub fn read(section: &mut Section<'_>, folder: &Path) -> Self {
         let path = |text: &str| not_empty(text).map(|text| folder.join(text));
         let mut layer = Self {
-            plugins: section.checked("plugins", path),
             manifests: section.checked("manifests", path),
             cache: section.checked("cache", path),
             state: section.checked("state", path),
@@ -64,6 +64,10 @@ impl Layer {
             strict: section.flag("strict"),
             ..Self::default()
         };
+        let plugins = section.text_or("plugins", |text| Ok((Some(path(text)?), None)), |plugins| {
+            Some((plugins.checked("folder", path), plugins.flag("require-digest")))
+        });
+        (layer.plugins, layer.require_digest) = plugins.unwrap_or_default();
         section.section("amqp", |amqp| {
             // Where one address is wrong, that is what is said.
             let all = amqp.one_or_more("url", BrokerUrl::parse);
@@ -97,6 +101,7 @@ impl Layer {
     pub fn over(self, below: Self) -> Self {
         Self {
             plugins: self.plugins.or(below.plugins),
+            require_digest: self.require_digest.or(below.require_digest),
             manifests: self.manifests.or(below.manifests),
             cache: self.cache.or(below.cache),
             state: self.state.or(below.state),
@@ -134,6 +139,7 @@ impl Layer {
                 publish_timeout: self.publish_timeout.unwrap_or(seconds(30)),
             },
             plugins: self.plugins.unwrap_or_else(|| PathBuf::from("plugins")),
+            require_digest: self.require_digest.unwrap_or(false),
             manifests: self.manifests.unwrap_or_else(|| PathBuf::from("manifests")),
             cache: self.cache.or(defaults.cache)?,
             state: self.state.or(defaults.state),

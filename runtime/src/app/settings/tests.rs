@@ -3,7 +3,7 @@
 use super::*;
 
 const FILE: &str = r#"
-    plugins = "../plugins"
+    plugins = { folder = "../plugins", require-digest = true }
     manifests = "/srv/manifests"
     cache = "cache"
 state = "/var/lib/wabbit"
@@ -70,6 +70,7 @@ fn defaults() {
             publish_timeout: Duration::from_secs(30),
         },
         plugins: "plugins".into(),
+        require_digest: false,
         manifests: "manifests".into(),
         cache: "/cache".into(),
         state: Some("/state".into()),
@@ -108,6 +109,7 @@ fn a_file_with_everything() {
             publish_timeout: Duration::from_secs(1),
         },
         plugins: "/etc/wabbit/../plugins".into(),
+        require_digest: true,
         manifests: "/srv/manifests".into(),
         cache: "/etc/wabbit/cache".into(),
         state: Some("/var/lib/wabbit".into()),

@@ -3,6 +3,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     os::unix::process::parent_id,
+    thread,
 };
 
 use nix::sys::{
@@ -16,6 +17,9 @@ use super::{super::{LoadError, adapt, engine, inspect::{FileKind, inspect}, plug
 
 /// Open files: the three standard streams, and what a library may look into for a moment.
 const OPEN_FILES_MAX: u64 = 16;
+
+/// The compiler's stack, in bytes: as large as the one that a program begins with.
+const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the child is told on its command line.
 pub struct Bounds {
@@ -32,6 +36,12 @@ pub struct Bounds {
 /// Errors: the bounds cannot be set, the host is gone, or a stream broke.
 pub fn run(bounds: &Bounds) -> anyhow::Result<()> {
     confine(bounds)?;
+    // A stack of its own is there from the start: one that grows ends without a word when memory is used up.
+    let compiler = thread::Builder::new().name("compiler".into()).stack_size(STACK_BYTES).spawn(answer)?;
+    compiler.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler panicked")))
+}
+
+fn answer() -> anyhow::Result<()> {
     let mut plugin = Vec::new();
     io::stdin().lock().read_to_end(&mut plugin)?;
     let (tag, content) = match compile(&plugin) {
