@@ -23,6 +23,7 @@ mod faults;
 mod headers;
 mod invariants;
 mod languages;
+mod limits;
 mod orders;
 mod outcomes;
 mod poison;

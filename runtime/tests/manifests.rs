@@ -15,7 +15,7 @@ use wabbit::manifest::{
     report::{Problem, Style, render, rows},
 };
 
-const CEILINGS: Ceilings = Ceilings { memory: 256 << 20 };
+const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
 
 #[test]
 fn every_error_is_worded_as_expected() {

@@ -1,11 +1,14 @@
 //! The admin address: health, workers, metrics. For people, probes and Prometheus; nothing here changes anything.
 
+mod guard;
+
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::State as Extract,
+    extract::{Request, State as Extract},
     http::{StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -16,11 +19,17 @@ use crate::app::{Host, State};
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, host: Arc<Host>) {
+    let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let guard = async move |request: Request, next: Next| match guard::check(on_loopback, request.headers()) {
+        Ok(()) => next.run(request).await,
+        Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+    };
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/workers", get(workers))
         .route("/metrics", get(metrics))
+        .layer(middleware::from_fn(guard))
         .with_state(host);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("the admin address ended: {error}");

@@ -120,20 +120,19 @@ pub async fn load_into(
 }
 
 /// What becomes of a manifest with its plugin.
-fn worker(
-    settings: &Settings,
-    manifest: Manifest,
-    loaded: Result<Arc<Plugin>, Unloaded>,
-    metrics: &Metrics,
-) -> Found {
-    let log = LogSink::new(manifest.name.as_str().into());
+fn worker(settings: &Settings, manifest: Manifest, loaded: Result<Arc<Plugin>, Unloaded>, metrics: &Metrics) -> Found {
+    let log = log(settings, &manifest);
     let version = match loaded {
         Ok(plugin) => version(settings, &manifest, plugin, Arc::clone(&log)),
         Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
             .err()
             .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
         Err(Unloaded::Bad(error)) => {
-            return refuse(Refused { name: manifest.name, path: manifest.path, problems: vec![report::Problem::new(error)] });
+            return refuse(Refused {
+                name: manifest.name,
+                path: manifest.path,
+                problems: vec![report::Problem::new(error)],
+            });
         }
     };
     let version = version.map_err(|error| problem(settings, &manifest, &error));
@@ -142,11 +141,9 @@ fn worker(
             let metrics = metrics.worker(&manifest.name);
             Found::Worker(Arc::new(Worker::new(manifest, version, log, metrics)))
         }
-        Err(problem) => refuse(Refused {
-            name: manifest.name,
-            path: manifest.path,
-            problems: vec![report::Problem::new(problem)],
-        }),
+        Err(problem) => {
+            refuse(Refused { name: manifest.name, path: manifest.path, problems: vec![report::Problem::new(problem)] })
+        }
     }
 }
 
@@ -267,7 +264,9 @@ impl Loading {
         let sandbox = Arc::clone(&self.sandbox);
         let attempt = blocking(move || match time {
             Some(time) => sandbox.load_within(&source, time).map(Attempt::Loaded),
-            None => sandbox.load_cached(&source).map_or(Ok(Attempt::Uncached(source.len())), |found| found.map(Attempt::Loaded)),
+            None => sandbox
+                .load_cached(&source)
+                .map_or(Ok(Attempt::Uncached(source.len())), |found| found.map(Attempt::Loaded)),
         });
         let attempt = attempt.await?;
         if let Attempt::Loaded(plugin) = &attempt {
@@ -300,6 +299,11 @@ fn lock<T>(mutex: &std::sync::Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Where a worker's handlers write.
+pub fn log(settings: &Settings, manifest: &Manifest) -> Arc<LogSink> {
+    LogSink::new(manifest.name.as_str().into(), manifest.limits.log.unwrap_or(settings.host.max_log))
+}
+
 /// The version of a worker that this plugin makes. Its output goes to `log`.
 ///
 /// Errors: the plugin is not the one that the manifest pins, or asks for what the manifest does not grant.
@@ -314,8 +318,12 @@ pub fn version(
     let limits = CallLimits {
         time: manifest.limits.time,
         memory: manifest.limits.memory,
-        output: settings.host.max_output,
-        publications: settings.host.max_publications,
+        output: manifest.limits.output.unwrap_or(settings.host.max_output),
+        publications: manifest.limits.publications.unwrap_or(settings.host.max_publications),
+        host_calls: manifest.limits.host_calls.unwrap_or(settings.host.max_host_calls),
+        handles: manifest.limits.handles.unwrap_or(settings.host.max_handles),
+        tables: manifest.limits.tables.unwrap_or(settings.host.max_tables),
+        random: manifest.limits.random.unwrap_or(settings.host.max_random),
     };
     Ok(Version {
         digest: plugin.digest.to_string(),

@@ -24,7 +24,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use load::{FOUND_MAX, load_into};
-pub use load::{Found, Loaded, Refused, load, version};
+pub use load::{Found, Loaded, Refused, load, log, version};
 pub use worker::{State, Version, Worker};
 
 use crate::{
@@ -186,13 +186,7 @@ impl Host {
     }
 
     /// A manifest was looked into; its worker begins.
-    fn begin(
-        &self,
-        found: Found,
-        workers: &mut JoinSet<()>,
-        shared: &Arc<Shared>,
-        stop: &CancellationToken,
-    ) {
+    fn begin(&self, found: Found, workers: &mut JoinSet<()>, shared: &Arc<Shared>, stop: &CancellationToken) {
         if let Found::Worker(worker) = &found {
             workers.spawn(Arc::clone(worker).live(Arc::clone(shared), self.link.clone(), stop.clone()));
         }

@@ -82,6 +82,16 @@ pub struct HostLimits {
     pub max_publications: usize,
     /// Bytes of one outcome, bodies and headers together. Default 64 MiB.
     pub max_output: usize,
+    /// Calls of the host during one delivery. Default 10,000,000.
+    pub max_host_calls: usize,
+    /// Streams, timers and the like that a handler has open at once. Default 10,000.
+    pub max_handles: usize,
+    /// Elements of a handler's tables, all together. Default 100,000.
+    pub max_tables: usize,
+    /// Bytes of randomness that a handler takes during one delivery. Default 16 MiB.
+    pub max_random: usize,
+    /// Bytes that a worker logs in a second. Default 1 MiB.
+    pub max_log: usize,
 }
 
 /// `[compile]`: what a plugin's file may cost before it runs.
@@ -215,7 +225,16 @@ impl Settings {
 impl HostLimits {
     /// What manifests are held to.
     pub fn ceilings(&self) -> Ceilings {
-        Ceilings { memory: self.max_memory }
+        Ceilings {
+            memory: self.max_memory,
+            publications: self.max_publications,
+            output: self.max_output,
+            host_calls: self.max_host_calls,
+            handles: self.max_handles,
+            tables: self.max_tables,
+            random: self.max_random,
+            log: self.max_log,
+        }
     }
 }
 

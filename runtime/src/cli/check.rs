@@ -125,7 +125,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
         let text = format!("plugin = \"a.wasm\"\n{text}");
-        let manifest = parse(Path::new("a.toml"), &text, &Ceilings { memory: 1 << 30 }).unwrap();
+        let manifest = parse(Path::new("a.toml"), &text, &Ceilings::of_memory(1 << 30)).unwrap();
         let told = warnings(&manifest);
         assert_eq!(told.len(), expected.len(), "{told:?}");
         for (told, part) in told.iter().zip(expected) {

@@ -18,7 +18,7 @@ use crate::{
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{LogSink, Sandbox, Source},
+    sandbox::{Sandbox, Source},
     telemetry,
 };
 
@@ -78,8 +78,10 @@ impl Invoke {
         };
         let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
         let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
-        let plugin = Source::read(&self.file, settings.compile.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
-        let log = LogSink::new(manifest.name.as_str().into());
+        let plugin = Source::read(&self.file, settings.compile.file)
+            .and_then(|source| sandbox.load(&source))
+            .map_err(plugin_error)?;
+        let log = app::log(&settings, &manifest);
         let version = app::version(&settings, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
 

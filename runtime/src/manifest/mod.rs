@@ -3,6 +3,7 @@
 //! A file is read in two steps: the text becomes a tree that knows where each value stands (`read`), and the tree
 //! becomes the validated types below (`parse`), so that whatever holds a [`Manifest`] need not check it again.
 
+pub(crate) mod limits;
 mod parse;
 pub(crate) mod read;
 pub mod report;
@@ -10,7 +11,8 @@ pub(crate) mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
-pub use parse::{Ceilings, parse, read_folder};
+pub use limits::Ceilings;
+pub use parse::{parse, read_folder};
 pub use values::{Pattern, PublishGrant};
 
 use crate::{delivery::Table, sandbox::Digest};
@@ -176,6 +178,20 @@ pub struct Limits {
     pub time: Duration,
     /// Bytes of linear memory, summed over all memories of the instance. Default 64 MiB.
     pub memory: usize,
+    /// Publications of the outcome. The host's limit where there is none, as for all that follow.
+    pub publications: Option<usize>,
+    /// Bytes of the outcome.
+    pub output: Option<usize>,
+    /// Calls of the host.
+    pub host_calls: Option<usize>,
+    /// Handles that are open at once.
+    pub handles: Option<usize>,
+    /// Elements of tables, all together.
+    pub tables: Option<usize>,
+    /// Bytes of randomness.
+    pub random: Option<usize>,
+    /// Bytes that the worker logs in a second.
+    pub log: Option<usize>,
 }
 
 /// `[failure]`.
@@ -334,6 +350,16 @@ impl Default for Backoff {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024 }
+        Self {
+            time: Duration::from_secs(5),
+            memory: 64 * 1024 * 1024,
+            publications: None,
+            output: None,
+            host_calls: None,
+            handles: None,
+            tables: None,
+            random: None,
+            log: None,
+        }
     }
 }

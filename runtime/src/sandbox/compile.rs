@@ -192,6 +192,10 @@ mod tests {
         let deep = "\nthread 'main' (1) has overflowed its stack\nfatal runtime error";
         check(Some(Signal::SIGABRT as i32), deep, "nested too deeply");
         check(Some(Signal::SIGSEGV as i32), "", "the compiler was ended by SIGSEGV");
-        check(Some(101 << 8), "\nthread 'main' panicked at \x1b[0m:\n", "(exit status: 101): thread 'main' panicked at \\u{1b}");
+        check(
+            Some(101 << 8),
+            "\nthread 'main' panicked at \x1b[0m:\n",
+            "(exit status: 101): thread 'main' panicked at \\u{1b}",
+        );
     }
 }

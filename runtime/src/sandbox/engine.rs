@@ -157,8 +157,18 @@ mod tests {
             hasher.finish()
         };
         for (running, max_memory) in [(1, 64 << 10), (4, 1 << 20), (8, 4 << 30)] {
-            let limits =
-                HostLimits { running, max_memory, max_body: 1, max_publications: 1, max_output: 1 };
+            let limits = HostLimits {
+                running,
+                max_memory,
+                max_body: 1,
+                max_publications: 1,
+                max_output: 1,
+                max_host_calls: 1,
+                max_handles: 1,
+                max_tables: 1,
+                max_random: 1,
+                max_log: 1,
+            };
             let mut child = code_config();
             assert_eq!(hash(&config(&limits).unwrap()), hash(child.parallel_compilation(false)));
         }

@@ -2,10 +2,9 @@
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::ResourceLimiter;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, thread_rng};
 
-use super::{command::Stdio, log::GuestLog, scope::Scope};
+use super::{bounds::Bounds, command::Stdio, log::GuestLog, scope::Scope};
 
 /// The state of one store.
 pub(super) struct Host {
@@ -13,7 +12,7 @@ pub(super) struct Host {
     wasi: Option<Box<Wasi>>,
     /// What a command reads and writes, until its WASI is made.
     stdio: Option<Stdio>,
-    pub(super) memory: MemoryLimit,
+    pub(super) bounds: Bounds,
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
 }
@@ -32,13 +31,14 @@ enum View {
 impl Host {
     /// For a handler, or for a command that reads and writes.
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
-        let memory = MemoryLimit::new(scope.limits.memory);
-        Self { wasi: None, stdio, memory, scope, deadline: Instant::now() }
+        let bounds = Bounds::new(&scope.limits);
+        Self { wasi: None, stdio, bounds, scope, deadline: Instant::now() }
     }
 
     /// A call begins. Returns when its time is over.
     pub(super) fn start(&mut self) -> Instant {
         self.deadline = Instant::now() + self.scope.limits.time;
+        self.bounds.start(&self.scope.limits);
         self.deadline
     }
 
@@ -48,8 +48,8 @@ impl Host {
     }
 
     fn view(&mut self, make: fn(&mut WasiCtxBuilder) -> View) -> &mut View {
-        let Self { wasi, stdio, scope, .. } = self;
-        &mut wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), make)).view
+        let Self { wasi, stdio, bounds, scope, .. } = self;
+        &mut wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), make)).view
     }
 
     /// WASI 0.1, for a command that is a core module.
@@ -64,15 +64,21 @@ impl Host {
 impl Wasi {
     /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
     /// command's one is the outcome.
-    fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
+    fn new(scope: &Scope, bounds: &Bounds, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
         let log = GuestLog::new(Arc::clone(&scope.log));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
+        builder.secure_random(bounds.counted(thread_rng())).insecure_random(bounds.counted(thread_rng()));
+        builder.max_random_size(scope.limits.random as u64);
         match stdio {
             Some(stdio) => builder.stdin(stdio.stdin).stdout(stdio.stdout),
             None => builder.stdout(log.stream("stdout")),
         };
-        Box::new(Self { view: make(&mut builder), log })
+        let mut view = make(&mut builder);
+        if let View::Component(_, table) = &mut view {
+            table.set_max_capacity(scope.limits.handles);
+        }
+        Box::new(Self { view, log })
     }
 }
 
@@ -82,42 +88,5 @@ impl WasiView for Host {
             View::Component(ctx, table) => WasiCtxView { ctx, table },
             View::Core(preview1) => preview1.ctx(),
         }
-    }
-}
-
-/// Bounds the sum of all linear memories of a store.
-pub(super) struct MemoryLimit {
-    used: usize,
-    limit: usize,
-    /// What the last growth added, to be taken back when it fails after all.
-    last: usize,
-    /// Whether a growth was refused: the trap that follows is then the limit's doing.
-    pub(super) exceeded: bool,
-}
-
-impl MemoryLimit {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit, last: 0, exceeded: false }
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current);
-        let fits = self.used.saturating_add(more) <= self.limit && maximum.is_none_or(|maximum| desired <= maximum);
-        self.last = if fits { more } else { 0 };
-        self.used += self.last;
-        self.exceeded |= !fits;
-        Ok(fits)
-    }
-
-    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used -= std::mem::take(&mut self.last);
-        Ok(())
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // The pool bounds tables (`TABLE_ELEMENTS_MAX`), whatever the module declares.
-        Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 }

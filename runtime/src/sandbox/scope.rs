@@ -25,6 +25,14 @@ pub struct CallLimits {
     pub output: usize,
     /// Publications in one outcome.
     pub publications: usize,
+    /// Calls of the host.
+    pub host_calls: usize,
+    /// Handles that are open at once.
+    pub handles: usize,
+    /// Elements of tables, summed over all tables of the instance.
+    pub tables: usize,
+    /// Bytes of randomness.
+    pub random: usize,
 }
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.

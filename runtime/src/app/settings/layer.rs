@@ -7,7 +7,12 @@ use std::{
 };
 
 use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, LogFormat, Settings};
-use crate::manifest::{read::Section, report::Problem, values::quoted};
+use crate::manifest::{
+    limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
+    read::Section,
+    report::Problem,
+    values::quoted,
+};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
@@ -43,6 +48,11 @@ pub(super) struct Layer {
     pub max_body: Option<usize>,
     pub max_publications: Option<usize>,
     pub max_output: Option<usize>,
+    pub max_host_calls: Option<usize>,
+    pub max_handles: Option<usize>,
+    pub max_tables: Option<usize>,
+    pub max_random: Option<usize>,
+    pub max_log: Option<usize>,
     pub compile_at_once: Option<usize>,
     pub compile_time: Option<Duration>,
     pub compile_memory: Option<usize>,
@@ -64,9 +74,11 @@ impl Layer {
             strict: section.flag("strict"),
             ..Self::default()
         };
-        let plugins = section.text_or("plugins", |text| Ok((Some(path(text)?), None)), |plugins| {
-            Some((plugins.checked("folder", path), plugins.flag("require-digest")))
-        });
+        let plugins = section.text_or(
+            "plugins",
+            |text| Ok((Some(path(text)?), None)),
+            |plugins| Some((plugins.checked("folder", path), plugins.flag("require-digest"))),
+        );
         (layer.plugins, layer.require_digest) = plugins.unwrap_or_default();
         section.section("amqp", |amqp| {
             // Where one address is wrong, that is what is said.
@@ -84,8 +96,13 @@ impl Layer {
             layer.running = limits.integer("running", 1..=100_000);
             layer.max_memory = limits.size("memory", 64 * KIB..=4 * GIB);
             layer.max_body = limits.size("body", KIB..=512 * MIB);
-            layer.max_publications = limits.integer("publications", 1..=1_000_000);
-            layer.max_output = limits.size("output", KIB..=4 * GIB);
+            layer.max_publications = limits.integer("publications", PUBLICATIONS);
+            layer.max_output = limits.size("output", OUTPUT);
+            layer.max_host_calls = limits.integer("host-calls", HOST_CALLS);
+            layer.max_handles = limits.integer("handles", HANDLES);
+            layer.max_tables = limits.integer("tables", TABLES);
+            layer.max_random = limits.size("random", RANDOM);
+            layer.max_log = limits.size("log", LOG);
         });
         section.section("compile", |compile| {
             layer.compile_at_once = compile.integer("at-once", 1..=64);
@@ -119,6 +136,11 @@ impl Layer {
             max_body: self.max_body.or(below.max_body),
             max_publications: self.max_publications.or(below.max_publications),
             max_output: self.max_output.or(below.max_output),
+            max_host_calls: self.max_host_calls.or(below.max_host_calls),
+            max_handles: self.max_handles.or(below.max_handles),
+            max_tables: self.max_tables.or(below.max_tables),
+            max_random: self.max_random.or(below.max_random),
+            max_log: self.max_log.or(below.max_log),
             compile_at_once: self.compile_at_once.or(below.compile_at_once),
             compile_time: self.compile_time.or(below.compile_time),
             compile_memory: self.compile_memory.or(below.compile_memory),
@@ -153,6 +175,11 @@ impl Layer {
                 max_body: self.max_body.unwrap_or(16 * MIB),
                 max_publications: self.max_publications.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
+                max_host_calls: self.max_host_calls.unwrap_or(10_000_000),
+                max_handles: self.max_handles.unwrap_or(10_000),
+                max_tables: self.max_tables.unwrap_or(100_000),
+                max_random: self.max_random.unwrap_or(16 * MIB),
+                max_log: self.max_log.unwrap_or(MIB),
             },
             compile: Compile {
                 at_once: self.compile_at_once.unwrap_or(defaults.cores.div_ceil(2).max(1)),

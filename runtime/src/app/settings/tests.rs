@@ -25,6 +25,11 @@ state = "/var/lib/wabbit"
     body = "2MiB"
     publications = 3
     output = 4096
+    host-calls = 4
+    handles = 5
+    tables = 6
+    random = 7
+    log = 8192
 
     [compile]
     at-once = 4
@@ -84,6 +89,11 @@ fn defaults() {
             max_body: 16 << 20,
             max_publications: 1000,
             max_output: 64 << 20,
+            max_host_calls: 10_000_000,
+            max_handles: 10_000,
+            max_tables: 100_000,
+            max_random: 16 << 20,
+            max_log: 1 << 20,
         },
         compile: Compile {
             at_once: 3,
@@ -123,17 +133,26 @@ fn a_file_with_everything() {
             max_body: 2 << 20,
             max_publications: 3,
             max_output: 4096,
+            max_host_calls: 4,
+            max_handles: 5,
+            max_tables: 6,
+            max_random: 7,
+            max_log: 8192,
         },
-        compile: Compile {
-            at_once: 4,
-            time: Duration::from_secs(2),
-            memory: 1 << 30,
-            file: 1 << 20,
-            code: 3 << 20,
-        },
+        compile: Compile { at_once: 4, time: Duration::from_secs(2), memory: 1 << 30, file: 1 << 20, code: 3 << 20 },
     };
     assert_eq!(settings, expected);
-    assert_eq!(settings.host.ceilings(), Ceilings { memory: 1 << 20 });
+    let ceilings = Ceilings {
+        memory: 1 << 20,
+        publications: 3,
+        output: 4096,
+        host_calls: 4,
+        handles: 5,
+        tables: 6,
+        random: 7,
+        log: 8192,
+    };
+    assert_eq!(settings.host.ceilings(), ceilings);
 }
 
 #[test]

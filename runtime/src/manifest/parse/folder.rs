@@ -6,9 +6,9 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Ceilings, parse_with_places};
+use super::parse_with_places;
 use crate::manifest::{
-    Folder, Manifest,
+    Ceilings, Folder, Manifest,
     read::text_in,
     report::{Place, Problem},
     values::quoted,

@@ -13,7 +13,14 @@ use nix::sys::{
 };
 use wasmtime::Engine;
 
-use super::{super::{LoadError, adapt, engine, inspect::{FileKind, inspect}, plugin::describe}, tag};
+use super::{
+    super::{
+        LoadError, adapt, engine,
+        inspect::{FileKind, inspect},
+        plugin::describe,
+    },
+    tag,
+};
 
 /// Open files: the three standard streams, and what a library may look into for a moment.
 const OPEN_FILES_MAX: u64 = 16;
