@@ -20,9 +20,11 @@ use crate::app::{Host, State};
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, host: Arc<Host>) {
     let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
-    let guard = async move |request: Request, next: Next| match guard::check(on_loopback, request.headers()) {
-        Ok(()) => next.run(request).await,
-        Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+    let guard = move |request: Request, next: Next| async move {
+        match guard::check(on_loopback, request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+        }
     };
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
