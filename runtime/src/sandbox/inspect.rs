@@ -348,9 +348,9 @@ mod tests {
         check(b"\0asm\x01\0\0\0", "is a core module without a handler");
         check(b"\0asm\x0d\0\x01\0", "is a component without a handler");
         check(b"\0asm\x01\0\0\0\x07\x0f\x01", "is wasm, but truncated or damaged");
-        // Exports without a name of a function that is not there: four bytes each.
-        let exports = [&[0xa1, 0x8d, 0x06][..], &[0, 0, 0, 0].repeat(100_001)].concat();
-        let section = [&[7, 0x87, 0xb5, 0x18][..], &exports].concat();
+        // Exports without a name of a function that is not there: three bytes each.
+        let exports = [&[0xa1, 0x8d, 0x06][..], &[0, 0, 0].repeat(100_001)].concat();
+        let section = [&[7, 0xe6, 0xa7, 0x12][..], &exports].concat();
         check(&[&b"\0asm\x01\0\0\0"[..], &section].concat(), "has more than 10000 exports and imports");
     }
 }
