@@ -24,6 +24,7 @@ mod headers;
 mod http;
 mod invariants;
 mod languages;
+mod limits;
 mod orders;
 mod outcomes;
 mod poison;

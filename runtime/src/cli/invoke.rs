@@ -20,7 +20,7 @@ use crate::{
     manifest::{self, Manifest, report},
     outbound,
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{Effects, LogSink, Sandbox, Source},
+    sandbox::{Effects, Sandbox, Source},
     telemetry,
 };
 
@@ -82,9 +82,11 @@ impl Invoke {
             None => Manifest::bare("invoke"),
         };
         let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
-        let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
-        let plugin = Source::read(&self.file).and_then(|source| sandbox.load(&source)).map_err(plugin_error)?;
-        let log = LogSink::new(manifest.name.as_str().into());
+        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
+        let plugin = Source::read(&self.file, settings.compile.file)
+            .and_then(|source| sandbox.load(&source))
+            .map_err(plugin_error)?;
+        let log = app::log(&settings, &manifest);
         let outbound = Arc::new(outbound::Client::new(&settings.http)?);
         let effects = if self.effects { Effects::Real } else { Effects::Denied };
         let version = app::version(&settings, &outbound, &manifest, plugin, log, effects).map_err(plugin_error)?;

@@ -17,6 +17,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::amqp::Trouble;
 use crate::app::settings::{Overrides, Settings, SettingsError};
 use crate::manifest::report::Style;
+use crate::sandbox::compile::{
+    self,
+    child::{self, Bounds},
+};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -51,6 +55,17 @@ enum Command {
     New(new::New),
     /// Compile the plugins whose sources changed
     Build(build::Build),
+    /// What the host runs for each plugin that it has to compile
+    #[command(name = compile::COMMAND, hide = true)]
+    CompilePlugin(CompilePlugin),
+}
+
+/// Bounds, as the host gives them.
+#[derive(Args)]
+struct CompilePlugin {
+    parent: u32,
+    memory: u64,
+    cpu_seconds: u64,
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -125,6 +140,9 @@ pub fn main() -> ExitCode {
         Command::Dead(dead) => dead.execute(),
         Command::New(new) => new.execute(),
         Command::Build(build) => build.execute(),
+        Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds }) => {
+            child::run(&Bounds { parent, memory, cpu_seconds }).map_err(Failed::Error)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

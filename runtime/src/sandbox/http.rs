@@ -316,8 +316,11 @@ struct Log {
 
 impl Log {
     fn once(&self, origin: &impl fmt::Display, text: impl fmt::Display) {
-        let sink = &self.scope.log;
-        if !self.told.swap(true, Ordering::Relaxed) && sink.admit() {
+        if self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        let (sink, text) = (&self.scope.log, text.to_string());
+        if sink.admit(text.len()) {
             tracing::warn!(worker = %sink.worker(), %origin, "{text}");
         }
     }
