@@ -2,11 +2,12 @@
 //!
 //! The way of a delivery is also the order of the rooms: `amqp` receives it as a [`delivery`], [`route`] says where it
 //! goes, [`sandbox`] runs the handler, whose [`outcome`] is carried out by [`settle`]'s rules, through `amqp` again.
-//! Around them: [`outbound`] (the HTTP requests of handlers), [`cli`], [`app`] (start and stop), [`manifest`],
-//! [`project`] (where handlers are written), [`telemetry`] and [`admin`].
+//! Handlers keep values in [`keyvalue`] and send HTTP requests through [`outbound`]. Around all of it: [`cli`], [`app`]
+//! (start and stop), [`manifest`], [`project`] (where handlers are written), [`telemetry`] and [`admin`].
 
 pub mod amqp;
 pub mod delivery;
+pub mod keyvalue;
 pub mod outcome;
 pub mod route;
 pub mod sandbox;

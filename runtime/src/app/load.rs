@@ -17,15 +17,15 @@ use tokio::{
 use turns::Turns;
 
 use super::{
+    grants::Grantor,
     plugin_path,
     settings::Settings,
     worker::{Version, Worker},
 };
 use crate::{
     manifest::{Manifest, read_folder, report},
-    outbound,
     outcome::Rules,
-    sandbox::{CallLimits, Digest, Effects, Grants, HttpGrants, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
+    sandbox::{CallLimits, Digest, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
     telemetry::Metrics,
 };
 
@@ -80,7 +80,7 @@ impl Loaded {
 pub async fn load(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    outbound: &Arc<outbound::Client>,
+    grantor: &Grantor,
     metrics: &Metrics,
 ) -> anyhow::Result<Loaded> {
     let (sender, mut found) = mpsc::channel(FOUND_MAX);
@@ -90,7 +90,7 @@ pub async fn load(
             loaded.add(found);
         }
     };
-    let (result, ()) = tokio::join!(load_into(sender, settings, sandbox, outbound, metrics), take);
+    let (result, ()) = tokio::join!(load_into(sender, settings, sandbox, grantor, metrics), take);
     result.map(|()| loaded)
 }
 
@@ -99,7 +99,7 @@ pub async fn load_into(
     found: mpsc::Sender<Found>,
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    outbound: &Arc<outbound::Client>,
+    grantor: &Grantor,
     metrics: &Metrics,
 ) -> anyhow::Result<()> {
     let folder = read_folder(&settings.manifests, &settings.host.ceilings())
@@ -113,12 +113,12 @@ pub async fn load_into(
         by_plugin.entry(manifest.plugin.clone()).or_default().push(manifest);
     }
     let (sender, mut plugins) = mpsc::channel(FOUND_MAX);
-    let pins = by_plugin.iter().map(|(name, workers)| (name.clone(), workers.iter().map(|w| w.digest).collect()));
-    let load = load_plugins(settings, sandbox, pins.collect(), sender);
+    let wanted = by_plugin.iter().map(|(name, workers)| (name.clone(), Wanted::by(workers)));
+    let load = load_plugins(settings, sandbox, wanted.collect(), sender);
     let take = async {
         while let Some((name, loaded)) = plugins.recv().await {
             for manifest in by_plugin.remove(&name).unwrap_or_default() {
-                let _ = found.send(worker(settings, outbound, manifest, loaded.clone(), metrics)).await;
+                let _ = found.send(worker(settings, grantor, manifest, loaded.clone(), metrics)).await;
             }
         }
     };
@@ -129,14 +129,14 @@ pub async fn load_into(
 /// What becomes of a manifest with its plugin.
 fn worker(
     settings: &Settings,
-    outbound: &Arc<outbound::Client>,
+    grantor: &Grantor,
     manifest: Manifest,
     loaded: Result<Arc<Plugin>, Unloaded>,
     metrics: &Metrics,
 ) -> Found {
     let log = log(settings, &manifest);
     let version = match loaded {
-        Ok(plugin) => version(settings, outbound, &manifest, plugin, Arc::clone(&log), Effects::Real),
+        Ok(plugin) => version(settings, grantor, &manifest, plugin, Arc::clone(&log)),
         Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
             .err()
             .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
@@ -148,7 +148,7 @@ fn worker(
             });
         }
     };
-    let version = version.map_err(|error| problem(settings, &manifest, &error));
+    let version = version.map_err(|error| error.of(&plugin_path(settings, &manifest.plugin)));
     match version {
         Ok(version) => {
             let metrics = metrics.worker(&manifest.name);
@@ -170,27 +170,19 @@ fn refuse(refused: Refused) -> Found {
     Found::Refused(refused)
 }
 
-fn problem(settings: &Settings, manifest: &Manifest, error: &LoadError) -> String {
-    problem_at(&plugin_path(settings, &manifest.plugin), error)
-}
-
-fn problem_at(path: &Path, error: &LoadError) -> String {
-    format!("plugin `{}` {error}", path.display())
-}
-
 /// Loads every plugin that is named, off the executor. First those that are in the cache, and then, as many at once as
 /// may be, those that have to be compiled, in turns.
 async fn load_plugins(
     settings: &Settings,
     sandbox: &Arc<Sandbox>,
-    pins: BTreeMap<String, Vec<Option<Digest>>>,
+    wanted: BTreeMap<String, Wanted>,
     found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
 ) {
-    let names = pins.keys().cloned().collect::<Vec<_>>();
+    let names = wanted.keys().cloned().collect::<Vec<_>>();
     let loading = Arc::new(Loading {
         settings: settings.clone(),
         sandbox: Arc::clone(sandbox),
-        pins,
+        wanted,
         by_digest: Mutex::default(),
         found,
     });
@@ -237,10 +229,27 @@ async fn load_plugins(
 struct Loading {
     settings: Settings,
     sandbox: Arc<Sandbox>,
-    /// For each plugin, the digests that its manifests name.
-    pins: BTreeMap<String, Vec<Option<Digest>>>,
-    by_digest: Mutex<HashMap<Digest, Arc<Plugin>>>,
+    wanted: BTreeMap<String, Wanted>,
+    by_digest: Mutex<HashMap<(Digest, bool), Arc<Plugin>>>,
     found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
+}
+
+/// What the manifests that name a plugin say of it.
+#[derive(Default)]
+struct Wanted {
+    /// The digests that they pin.
+    pins: Vec<Option<Digest>>,
+    /// Whether one of them grants folders.
+    files: bool,
+}
+
+impl Wanted {
+    fn by(manifests: &[Manifest]) -> Self {
+        Self {
+            pins: manifests.iter().map(|manifest| manifest.digest).collect(),
+            files: manifests.iter().any(|manifest| !manifest.grant.files.is_empty()),
+        }
+    }
 }
 
 /// Why a plugin was not loaded.
@@ -267,25 +276,27 @@ impl Loading {
         let path = plugin_path(&self.settings, name);
         let (from, file, file_max) = (self.settings.plugins.clone(), name.to_owned(), self.settings.compile.file);
         let source = blocking(move || Source::read_in(&from, &file, file_max)).await?;
-        let mut pins = self.pins.get(name).into_iter().flatten();
+        let wanted = self.wanted.get(name);
+        let mut pins = wanted.into_iter().flat_map(|wanted| &wanted.pins);
         if !pins.any(|pin| check_digest(&self.settings, *pin, source.digest).is_ok()) {
             return Ok(Attempt::Unwanted(source.digest));
         }
-        if let Some(plugin) = self.by_digest.lock().await.get(&source.digest) {
+        let files = wanted.is_some_and(|wanted| wanted.files);
+        if let Some(plugin) = self.by_digest.lock().await.get(&(source.digest, files)) {
             return Ok(Attempt::Loaded(Arc::clone(plugin)));
         }
         let sandbox = Arc::clone(&self.sandbox);
         let attempt = blocking(move || match time {
-            Some(time) => sandbox.load_within(&source, time).map(Attempt::Loaded),
+            Some(time) => sandbox.load_within(&source, files, time).map(Attempt::Loaded),
             None => sandbox
-                .load_cached(&source)
+                .load_cached(&source, files)
                 .map_or(Ok(Attempt::Uncached(source.len())), |found| found.map(Attempt::Loaded)),
         });
         let attempt = attempt.await?;
         if let Attempt::Loaded(plugin) = &attempt {
             let how = if plugin.cached { "loaded from the cache" } else { "compiled" };
             tracing::info!(plugin = %path.display(), digest = %plugin.digest, "{how}");
-            self.by_digest.lock().await.insert(plugin.digest, Arc::clone(plugin));
+            self.by_digest.lock().await.insert((plugin.digest, files), Arc::clone(plugin));
         }
         Ok(attempt)
     }
@@ -295,7 +306,7 @@ impl Loading {
             Ok(Attempt::Loaded(plugin)) => Ok(plugin),
             Ok(Attempt::Uncached(_)) => return,
             Ok(Attempt::Unwanted(digest)) => Err(Unloaded::Unwanted(digest)),
-            Err(error) => Err(Unloaded::Bad(problem_at(&plugin_path(&self.settings, &name), &error))),
+            Err(error) => Err(Unloaded::Bad(error.of(&plugin_path(&self.settings, &name)))),
         };
         let _ = self.found.send((name, loaded)).await;
     }
@@ -319,14 +330,14 @@ pub fn log(settings: &Settings, manifest: &Manifest) -> Arc<LogSink> {
 
 /// The version of a worker that this plugin makes. Its output goes to `log`.
 ///
-/// Errors: the plugin is not the one that the manifest pins, or asks for what the manifest does not grant.
+/// Errors: the plugin is not the one that the manifest pins, it asks for what the manifest does not grant, or what that
+/// grants is not to be had.
 pub fn version(
     settings: &Settings,
-    outbound: &Arc<outbound::Client>,
+    grantor: &Grantor,
     manifest: &Manifest,
     plugin: Arc<Plugin>,
     log: Arc<LogSink>,
-    effects: Effects,
 ) -> Result<Version, LoadError> {
     check_digest(settings, manifest.digest, plugin.digest)?;
     plugin.check_granted(&manifest.grant.keys())?;
@@ -341,12 +352,11 @@ pub fn version(
         tables: manifest.limits.tables.unwrap_or(settings.host.max_tables),
         random: manifest.limits.random.unwrap_or(settings.host.max_random),
     };
-    let http = &manifest.grant.http;
-    let http = (!http.is_empty()).then(|| Arc::new(HttpGrants::new(http.clone(), Arc::clone(outbound), effects)));
+    let grants = grantor.grant(manifest, plugin.is_command())?;
     Ok(Version {
         digest: plugin.digest.to_string(),
         plugin,
-        scope: Arc::new(Scope { limits, grants: Grants { http }, log }),
+        scope: Arc::new(Scope { limits, grants, log }),
         rules: Rules {
             grants: manifest.grant.publish.clone(),
             unroutable: manifest.publish.unroutable,

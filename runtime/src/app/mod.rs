@@ -1,6 +1,7 @@
 //! Start and stop: from settings to a host that runs, and to its end.
 
 mod consume;
+mod grants;
 mod load;
 mod running;
 pub mod settings;
@@ -23,6 +24,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
+pub use grants::{Grantor, Reach};
 use load::{FOUND_MAX, load_into};
 pub use load::{Found, Loaded, Refused, load, log, version};
 pub use worker::{State, Version, Worker};
@@ -30,7 +32,6 @@ pub use worker::{State, Version, Worker};
 use crate::{
     admin,
     amqp::{self, Link},
-    outbound,
     sandbox::Sandbox,
     telemetry::Metrics,
 };
@@ -85,8 +86,8 @@ pub async fn run(
 ) -> Result<(), RunError> {
     let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
     let metrics = Metrics::default();
-    let outbound = Arc::new(outbound::Client::new(&settings.http)?);
-    let first = if settings.strict { load(&settings, &sandbox, &outbound, &metrics).await? } else { Loaded::default() };
+    let grantor = Grantor::new(&settings, Reach::Real)?;
+    let first = if settings.strict { load(&settings, &sandbox, &grantor, &metrics).await? } else { Loaded::default() };
     if settings.strict && !first.refused.is_empty() {
         return Err(RunError::Strict);
     }
@@ -117,26 +118,28 @@ pub async fn run(
         host.begin(Found::Worker(worker), &mut workers, &shared, &stop);
     }
     // The others begin one by one, each as soon as its plugin is there.
-    let (sender, mut found) = mpsc::channel(FOUND_MAX);
-    let load = async {
-        match settings.strict {
-            true => Ok(()),
-            false => load_into(sender, &settings, &sandbox, &outbound, &host.metrics).await,
-        }
-    };
-    let mut load = pin!(load);
-    while !stop.is_cancelled() {
-        tokio::select! {
-            () = stop.cancelled() => {}
-            Some(found) = found.recv() => host.begin(found, &mut workers, &shared, &stop),
-            ended = &mut load, if host.loading.load(Ordering::Relaxed) => {
-                ended?;
-                while let Ok(found) = found.try_recv() {
-                    host.begin(found, &mut workers, &shared, &stop);
-                }
-                host.loading.store(false, Ordering::Relaxed);
-                if host.loaded().workers.is_empty() {
-                    tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
+    {
+        let (sender, mut found) = mpsc::channel(FOUND_MAX);
+        let load = async {
+            match settings.strict {
+                true => Ok(()),
+                false => load_into(sender, &settings, &sandbox, &grantor, &host.metrics).await,
+            }
+        };
+        let mut load = pin!(load);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(found) = found.recv() => host.begin(found, &mut workers, &shared, &stop),
+                ended = &mut load, if host.loading.load(Ordering::Relaxed) => {
+                    ended?;
+                    while let Ok(found) = found.try_recv() {
+                        host.begin(found, &mut workers, &shared, &stop);
+                    }
+                    host.loading.store(false, Ordering::Relaxed);
+                    if host.loaded().workers.is_empty() {
+                        tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
+                    }
                 }
             }
         }
@@ -160,6 +163,9 @@ pub async fn run(
         }
     }
     services.shutdown().await;
+    // What the versions of the workers have open is closed before that.
+    drop((host, shared, workers));
+    grantor.close();
     tracing::info!("stopped");
     Ok(())
 }

@@ -13,11 +13,14 @@ use std::{
     time::Duration,
 };
 
-use crate::manifest::{
-    Ceilings,
-    read::{document, text_of},
-    report::{Problem, Style, render},
-    values,
+use crate::{
+    keyvalue,
+    manifest::{
+        Ceilings,
+        read::{document, text_of},
+        report::{Problem, Style, render},
+        values,
+    },
 };
 
 pub use broker_url::BrokerUrl;
@@ -50,6 +53,8 @@ pub struct Settings {
     pub strict: bool,
     /// Bounds that hold for the host as a whole.
     pub host: HostLimits,
+    /// Bounds of the key-value stores.
+    pub keyvalue: keyvalue::Limits,
     /// How handlers' HTTP requests are sent.
     pub http: Http,
     /// Bounds on compiling plugins.
@@ -236,6 +241,14 @@ impl Settings {
             _ => from_flags(overrides)?.over(file_layer?),
         };
         layer.into_settings(defaults).ok_or(SettingsError::NoCacheFolder)
+    }
+}
+
+impl Settings {
+    /// The folder that the folder of manifests lies in: where relative paths in manifests begin.
+    pub fn project(&self) -> PathBuf {
+        let manifests = std::path::absolute(&self.manifests).unwrap_or_else(|_| self.manifests.clone());
+        manifests.parent().map_or_else(|| manifests.clone(), Path::to_path_buf)
     }
 }
 

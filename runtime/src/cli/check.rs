@@ -7,9 +7,8 @@ use serde_json::json;
 
 use super::{Failed, SettingsArgs, executor, settings_with_manifests, style};
 use crate::{
-    app,
+    app::{self, Grantor, Reach},
     manifest::{Manifest, Order, report},
-    outbound,
     sandbox::Sandbox,
     telemetry::Metrics,
 };
@@ -35,8 +34,8 @@ impl Check {
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
-            let outbound = Arc::new(outbound::Client::new(&settings.http)?);
-            app::load(&settings, &sandbox, &outbound, &Metrics::default()).await
+            let grantor = Grantor::new(&settings, Reach::Nothing)?;
+            app::load(&settings, &sandbox, &grantor, &Metrics::default()).await
         })?;
         executor.shutdown_background();
         let max_body = settings.host.max_body as u64;

@@ -15,12 +15,11 @@ use super::{
     text::{BodyArgs, header, read},
 };
 use crate::{
-    app::{self, settings::LogFormat},
+    app::{self, Grantor, Reach, settings::LogFormat},
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
-    outbound,
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{Effects, Sandbox, Source},
+    sandbox::{LoadError, Sandbox, Source},
     telemetry,
 };
 
@@ -57,8 +56,8 @@ pub(super) struct Invoke {
     /// With --repeat, call one instance again and again instead of a fresh one each time
     #[arg(long)]
     reuse: bool,
-    /// Do what the manifest grants, such as HTTP requests; without it, that is refused
-    #[arg(long)]
+    /// Do what the manifest grants outside of the sandbox, such as HTTP requests
+    #[arg(long, requires = "manifest")]
     effects: bool,
     /// Print JSON
     #[arg(long)]
@@ -81,15 +80,14 @@ impl Invoke {
                 .map_err(|problems| Failed::Configuration(report::render(path, &problems, style())))?,
             None => Manifest::bare("invoke"),
         };
-        let plugin_error = |error| Failed::Error(anyhow::anyhow!("plugin `{}` {error}", self.file.display()));
+        let plugin_error = |error: LoadError| Failed::Error(anyhow::anyhow!(error.of(&self.file)));
         let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
         let plugin = Source::read(&self.file, settings.compile.file)
-            .and_then(|source| sandbox.load(&source))
+            .and_then(|source| sandbox.load(&source, !manifest.grant.files.is_empty()))
             .map_err(plugin_error)?;
         let log = app::log(&settings, &manifest);
-        let outbound = Arc::new(outbound::Client::new(&settings.http)?);
-        let effects = if self.effects { Effects::Real } else { Effects::Denied };
-        let version = app::version(&settings, &outbound, &manifest, plugin, log, effects).map_err(plugin_error)?;
+        let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch })?;
+        let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;
 
         let executor = executor()?;
@@ -123,7 +121,11 @@ impl Invoke {
             }
             Ok(outcome)
         });
-        match result {
+        // What is shown to a person has no secret in it.
+        let redactor = Arc::clone(&version.scope.grants.redactor);
+        drop(version);
+        grantor.close();
+        match result.map(|outcome| redactor.outcome(outcome)).map_err(|failure| redactor.failure(failure)) {
             Ok(outcome) => {
                 if self.json {
                     let mut json = outcome::json::of(&outcome).map_err(anyhow::Error::from)?;

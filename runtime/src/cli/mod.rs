@@ -66,6 +66,9 @@ struct CompilePlugin {
     parent: u32,
     memory: u64,
     cpu_seconds: u64,
+    /// Whether a command that is a core module stays one
+    #[arg(action = clap::ArgAction::Set)]
+    module: bool,
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -140,8 +143,8 @@ pub fn main() -> ExitCode {
         Command::Dead(dead) => dead.execute(),
         Command::New(new) => new.execute(),
         Command::Build(build) => build.execute(),
-        Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds }) => {
-            child::run(&Bounds { parent, memory, cpu_seconds }).map_err(Failed::Error)
+        Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) => {
+            child::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error)
         }
     };
     match result {

@@ -9,7 +9,7 @@ pub(crate) mod read;
 pub mod report;
 pub(crate) mod values;
 
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use limits::Ceilings;
 pub use parse::{parse, read_folder};
@@ -264,14 +264,79 @@ pub enum Unroutable {
 pub struct Grant {
     /// What the handler may publish. Default nothing.
     pub publish: Vec<PublishGrant>,
+    /// What it reads by name. Default none, in which case it may not even ask, unless there are secrets.
+    pub config: Option<BTreeMap<String, String>>,
+    /// The same, and shown nowhere. Variables of a command as well.
+    pub secrets: BTreeMap<String, SecretSource>,
+    /// What it keeps from one delivery to the next. Default nothing.
+    pub keyvalue: Option<KeyValueGrant>,
+    /// The folders that it sees. Default none.
+    pub files: Vec<FilesGrant>,
+    /// The variables of a command. Default none.
+    pub env: BTreeMap<String, String>,
+    /// The arguments of a command, after its name. Default none.
+    pub args: Vec<String>,
     /// Where it may send HTTP requests. Default nowhere.
     pub http: Vec<HttpGrant>,
+}
+
+/// `[grant] keyvalue`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct KeyValueGrant {
+    /// The store's name.
+    pub store: String,
+    /// Whether all workers that share this name share its values. Default false: each has its own.
+    pub shared: bool,
+    /// Whether it is kept in memory, and is empty after a restart. Default false: it is kept on disk.
+    pub memory: bool,
+}
+
+/// An entry of `[grant] files`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FilesGrant {
+    /// The folder; a relative path begins where the folder of manifests lies.
+    pub host: PathBuf,
+    /// Where the handler sees it: a path from the root.
+    pub guest: String,
+    /// Whether the handler may change it. Default false.
+    pub write: bool,
+    /// Bytes that its writing may bring the folder to, 4 KiB to 1 TiB. Default 100 MiB.
+    pub max: u64,
+}
+
+/// Where a secret is: a manifest never holds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SecretSource {
+    /// `env:NAME`: in this variable of the host's environment.
+    Env(String),
+    /// `file:PATH`: in this file; a relative path begins where the folder of manifests lies.
+    File(PathBuf),
+}
+
+/// As it is written in a manifest.
+impl fmt::Display for SecretSource {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Env(variable) => write!(f, "env:{variable}"),
+            Self::File(path) => write!(f, "file:{}", path.display()),
+        }
+    }
 }
 
 impl Grant {
     /// The keys that open an interface of the host to the handler.
     pub fn keys(&self) -> Vec<&'static str> {
-        if self.http.is_empty() { Vec::new() } else { vec!["http"] }
+        let mut keys = Vec::new();
+        if self.config.is_some() || !self.secrets.is_empty() {
+            keys.push("config");
+        }
+        if !self.http.is_empty() {
+            keys.push("http");
+        }
+        if self.keyvalue.is_some() {
+            keys.push("keyvalue");
+        }
+        keys
     }
 }
 

@@ -2,9 +2,10 @@
 
 mod arguments;
 mod folder;
+mod grant;
 mod topology;
 
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     Ack, Backoff, BreakerPolicy, Ceilings, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Manifest,
@@ -22,18 +23,8 @@ use crate::{
 pub use folder::read_folder;
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[
-    planned("", "instance"),
-    planned("", "reload"),
-    planned("consume", "dedupe"),
-    planned("grant", "args"),
-    planned("grant", "config"),
-    planned("grant", "env"),
-    planned("grant", "files"),
-    planned("grant", "keyvalue"),
-    planned("grant", "secrets"),
-    planned("limits", "headers"),
-];
+const PLANNED: &[Planned] =
+    &[planned("", "instance"), planned("", "reload"), planned("consume", "dedupe"), planned("limits", "headers")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -244,9 +235,26 @@ fn publish(section: &mut Section<'_>) -> Publish {
 }
 
 fn grant(section: &mut Section<'_>) -> Grant {
+    let config = grant::config(section).map(BTreeMap::from_iter);
+    let secrets = BTreeMap::from_iter(grant::secrets(section));
+    if let Some(name) = secrets.keys().find(|name| config.as_ref().is_some_and(|config| config.contains_key(*name))) {
+        let problem = Problem::new(format!("{} stands in `config` and in `secrets`", quoted(name)));
+        section.report("secrets", problem.hint("a handler reads both by name: rename one of them"));
+    }
+    let env = BTreeMap::from_iter(grant::env(section));
+    if let Some(name) = secrets.keys().find(|name| env.contains_key(*name)) {
+        let problem = Problem::new(format!("{} stands in `env` and in `secrets`", quoted(name)));
+        section.report("secrets", problem.hint("a command finds both in its environment: rename one of them"));
+    }
     Grant {
         publish: section.list("publish", PublishGrant::parse, publish_grant),
         http: section.list("http", HttpGrant::parse, http_grant),
+        config,
+        secrets,
+        keyvalue: grant::keyvalue(section),
+        files: grant::files(section),
+        env,
+        args: grant::args(section),
     }
 }
 
@@ -280,7 +288,7 @@ mod tests {
     use super::*;
     use crate::{
         delivery::Value,
-        manifest::{Binding, Exchange, ExchangeKind, Limits, Pattern},
+        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource},
     };
 
     const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
@@ -318,7 +326,7 @@ mod tests {
                 dead_letter: DeadLetter::ByQueue,
             },
             publish: Publish { unroutable: Unroutable::Fail },
-            grant: Grant { publish: Vec::new(), http: Vec::new() },
+            grant: Grant::default(),
         };
         assert_eq!(manifest, expected);
     }
@@ -389,6 +397,12 @@ mod tests {
 
             [grant]
             publish = ["reply", "audit/order.*", "mail", { to = "/order_report", unroutable = "fail" }]
+            config = { from = "shop@example.com" }
+            secrets = { TOKEN = "env:MAIL_TOKEN", key = "file:keys/mail" }
+            keyvalue = { store = "orders", shared = true, memory = true }
+            files = [{ host = "in", guest = "/" }, { host = "/out", guest = "/a/b/", write = true, max = "1GiB" }]
+            env = { LANG = "C" }
+            args = ["--verbose", ""]
             http = ["https://*.example.com", { origin = "http://intern.example", networks = ["10.0.0.0/8", "fd00::/8"] }]
             "#,
         );
@@ -474,12 +488,30 @@ mod tests {
         ];
         assert_eq!(manifest.grant.publish, granted);
         let networks = ["10.0.0.0/8", "fd00::/8"].map(|text| network(text).unwrap());
-        let granted = [
+        let http = vec![
             HttpGrant::parse("https://*.example.com").unwrap(),
             HttpGrant::parse("http://intern.example").unwrap().with_networks(networks.into()),
         ];
-        assert_eq!(manifest.grant.http, granted);
-        assert_eq!(manifest.grant.keys(), ["http"]);
+        let owned = |pairs: &[(&str, &str)]| -> BTreeMap<String, String> {
+            pairs.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+        };
+        let folder =
+            |host: &str, guest: &str, write, max| FilesGrant { host: host.into(), guest: guest.into(), write, max };
+        let expected = Grant {
+            publish: granted.into(),
+            http,
+            config: Some(owned(&[("from", "shop@example.com")])),
+            secrets: BTreeMap::from([
+                ("TOKEN".to_owned(), SecretSource::Env("MAIL_TOKEN".to_owned())),
+                ("key".to_owned(), SecretSource::File("keys/mail".into())),
+            ]),
+            keyvalue: Some(KeyValueGrant { store: "orders".to_owned(), shared: true, memory: true }),
+            files: vec![folder("in", "/", false, 100 << 20), folder("/out", "/a/b", true, 1 << 30)],
+            env: owned(&[("LANG", "C")]),
+            args: vec!["--verbose".to_owned(), String::new()],
+        };
+        assert_eq!(manifest.grant, expected);
+        assert_eq!(manifest.grant.keys(), ["config", "http", "keyvalue"]);
     }
 
     #[test]
@@ -493,6 +525,10 @@ mod tests {
         assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done });
         let small = Ceilings::of_memory(1 << 20);
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
+        let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"\n[grant]\nkeyvalue = \"orders\"\nconfig = {}";
+        let grant = read(text).grant;
+        let own = KeyValueGrant { store: "orders".to_owned(), shared: false, memory: false };
+        assert_eq!((grant.keys(), grant.keyvalue), (vec!["config", "keyvalue"], Some(own)));
         // A queue type that is given as an argument counts as well.
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\narguments = { x-queue-type = \"quorum\" }";
         assert!(read(text).queues.iter().all(|queue| queue.quorum && queue.arguments.len() == 1));

@@ -82,6 +82,13 @@ impl Notes<'_> {
         }
     }
 
+    /// The same, and the line is not shown.
+    fn report_hidden(&self, place: Place, problem: Problem) {
+        if !self.is_full() {
+            self.found.borrow_mut().push(problem.at(Some(Place { text: None, ..place })));
+        }
+    }
+
     /// Whether one problem more is one too many. It is asked before a problem is worked out, for a file may have a
     /// hundred thousand, and each costs a look through all of the text.
     fn is_full(&self) -> bool {

@@ -137,8 +137,12 @@ impl Place {
     }
 }
 
-/// Whether a line has something like `//user:password@host`, also where it is so misspelt that it is no URL.
+/// Whether a line has something like `//user:password@host`, also where it is so misspelt that it is no URL, or the
+/// `secrets` of a manifest, where somebody may have written them out.
 fn may_hold_password(line: &str) -> bool {
+    if line.contains("secrets") {
+        return true;
+    }
     let before_host = line.rsplit_once('@').is_some_and(|(before, _)| before.contains(':'));
     let after_host = |after: &str| {
         let after_v6 = after.rsplit_once(']').map_or(after, |(_, rest)| rest);

@@ -5,7 +5,7 @@
 //! version stands in the export's name.
 
 use wasi_preview1_component_adapter_provider::{
-    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
+    WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER,
 };
 use wasmparser::{Parser, Payload};
 use wit_component::{ComponentEncoder, StringEncoding, embed_component_metadata};
@@ -15,6 +15,8 @@ use wit_parser::Resolve;
 /// refers to.
 const PACKAGES: &[(&str, &str)] = &[
     ("worker.wit", include_str!("../../../sdk/wit/worker.wit")),
+    ("config.wit", include_str!("../../../sdk/wit/deps/config.wit")),
+    ("keyvalue.wit", include_str!("../../../sdk/wit/deps/keyvalue.wit")),
     ("io.wit", include_str!("../../../sdk/wit/deps/io.wit")),
     ("clocks.wit", include_str!("../../../sdk/wit/deps/clocks.wit")),
     ("http.wit", include_str!("../../../sdk/wit/deps/http.wit")),
@@ -25,6 +27,9 @@ const ADAPTED: &str = "
     package wabbit:adapted;
     world adapted {
         include wabbit:worker/worker@0.1.0;
+        import wasi:config/store@0.2.0-rc.1;
+        import wasi:keyvalue/store@0.2.0-draft;
+        import wasi:keyvalue/atomics@0.2.0-draft;
         import wasi:http/outgoing-handler@0.2.0;
     }
 ";
@@ -49,6 +54,14 @@ pub(super) fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
         encoder = encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_REACTOR_ADAPTER)?;
     }
     encoder.encode()
+}
+
+/// The component that this command makes.
+///
+/// Errors: it imports more than WASI 0.1.
+pub(super) fn adapt_command(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+    let encoder = ComponentEncoder::default().validate(true).module(module)?;
+    encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?.encode()
 }
 
 /// Whether the module says what types it has, and whether it asks for WASI 0.1.

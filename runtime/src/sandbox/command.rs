@@ -19,7 +19,7 @@ use super::{
     host::Host,
     log::escape,
     plugin::CommandEntry,
-    scope::{CallLimits, Scope},
+    scope::Scope,
 };
 use crate::{
     delivery::{Delivery, json::for_command},
@@ -63,7 +63,7 @@ impl CommandEntry {
             None => return Err(too_long(limits, &tail)),
         };
         match (exit, tail.trim_end()) {
-            (0, _) => read(&answer.written(), limits),
+            (0, _) => read(&answer.written(), scope),
             // Memory that was refused is often noticed by the command itself, which then gives up in its own way.
             (_, _) if store.data().bounds.memory.exceeded => {
                 Err(overrun(out_of_memory(limits, &format!("exit code {exit}")), &tail))
@@ -89,7 +89,7 @@ impl CommandEntry {
 }
 
 /// The outcome that came on standard output.
-fn read(written: &[u8], limits: &CallLimits) -> Result<Outcome, Failure> {
+fn read(written: &[u8], scope: &Scope) -> Result<Outcome, Failure> {
     let malformed = |error: String| Failure::new(FailureKind::MalformedOutcome, error);
     if written.trim_ascii().is_empty() {
         return Err(malformed(
@@ -97,13 +97,14 @@ fn read(written: &[u8], limits: &CallLimits) -> Result<Outcome, Failure> {
         ));
     }
     let outcome = json::parse(written).map_err(|error| {
-        let (start, more) = match written.get(..SHOWN_BYTES_MAX) {
+        let shown = scope.grants.redactor.bytes(written);
+        let (start, more) = match shown.get(..SHOWN_BYTES_MAX) {
             Some(start) => (start, "\u{2026}"),
-            None => (written, ""),
+            None => (&*shown, ""),
         };
         malformed(format!("stdout is not an outcome as JSON: {error}; it is: {}{more}", escape(start.trim_ascii())))
     })?;
-    limits.check(&outcome)?;
+    scope.limits.check(&outcome)?;
     Ok(outcome)
 }
 

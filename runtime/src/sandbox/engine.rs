@@ -13,7 +13,7 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{Digest, cache::Cache, contract, host::Host, http};
+use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue};
 use crate::app::settings::{Compile, HostLimits};
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
@@ -56,7 +56,7 @@ impl Sandbox {
     ///
     /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
     pub fn new(limits: &HostLimits, compile: &Compile, cache: Option<&Path>) -> anyhow::Result<Self> {
-        let (engine, linker, core_linker) = engine_and_linkers(&config(limits)?)
+        let (engine, linker, core_linker) = engine_and_linkers(&settings(limits)?)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
         let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
             Ok(cache) => Some(cache),
@@ -97,12 +97,18 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     wasmtime_wasi::p2::add_to_linker_async(&mut linker)?;
     contract::add_to_linker(&mut linker)?;
     http::add_to_linker(&mut linker)?;
+    config::add_to_linker(&mut linker)?;
+    keyvalue::add_to_linker(&mut linker)?;
+    // In the place of what was linked above.
+    linker.allow_shadowing(true);
+    files::add_to_linker(&mut linker)?;
+    linker.allow_shadowing(false);
     let mut core_linker = wasmtime::Linker::new(&engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
     Ok((engine, linker, core_linker))
 }
 
-fn config(limits: &HostLimits) -> anyhow::Result<Config> {
+fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     let slots = u32::try_from(limits.running)?;
     // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
     // that was cut off is given back a moment after its permit.
@@ -171,7 +177,7 @@ mod tests {
                 max_log: 1,
             };
             let mut child = code_config();
-            assert_eq!(hash(&config(&limits).unwrap()), hash(child.parallel_compilation(false)));
+            assert_eq!(hash(&settings(&limits).unwrap()), hash(child.parallel_compilation(false)));
         }
     }
 }

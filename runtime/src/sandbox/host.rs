@@ -5,7 +5,15 @@ use std::{sync::Arc, time::Instant};
 use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, thread_rng};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
-use super::{bounds::Bounds, command::Stdio, http::Http, log::GuestLog, scope::Scope};
+use super::{
+    bounds::Bounds,
+    command::Stdio,
+    files::{Files, Opened},
+    http::Http,
+    keyvalue::Buckets,
+    log::GuestLog,
+    scope::Scope,
+};
 
 /// The state of one store.
 pub(super) struct Host {
@@ -18,11 +26,13 @@ pub(super) struct Host {
     pub(super) bounds: Bounds,
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
+    pub(super) buckets: Buckets,
 }
 
 struct Wasi {
     view: View,
     log: GuestLog,
+    opened: Opened,
 }
 
 /// What a component's imports work on, or a core module's.
@@ -35,7 +45,8 @@ impl Host {
     /// For a handler, or for a command that reads and writes.
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
         let bounds = Bounds::new(&scope.limits);
-        Self { wasi: None, stdio, http: None, bounds, scope, deadline: Instant::now() }
+        let (wasi, http, buckets) = (None, None, Buckets::default());
+        Self { wasi, stdio, http, bounds, scope, deadline: Instant::now(), buckets }
     }
 
     /// A call begins. Returns when its time is over.
@@ -56,6 +67,16 @@ impl Host {
         &mut wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), make)).view
     }
 
+    /// The folders that the manifest grants, and what the call has opened in them.
+    pub(super) fn files(&mut self) -> Files<'_> {
+        let Self { wasi, stdio, bounds, scope, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), View::component));
+        match &mut wasi.view {
+            View::Component(_, table) => Files::new(&mut wasi.opened, table, &scope.grants.files),
+            View::Core(_) => unreachable!("a core module's store has no component in it"),
+        }
+    }
+
     /// What the call has of HTTP.
     pub(super) fn http_state(&mut self) -> &mut Http {
         let Self { http, scope, deadline, .. } = self;
@@ -71,30 +92,38 @@ impl Host {
     }
 }
 
+impl View {
+    fn component(builder: &mut WasiCtxBuilder) -> Self {
+        Self::Component(builder.build(), ResourceTable::new())
+    }
+}
+
 impl Wasi {
-    /// An empty WASI: no folders, no sockets, no environment, no arguments. A handler's outputs are both the log, of a
-    /// command's one is the outcome.
+    /// An empty WASI: no sockets and, but for what the manifest grants a command, no environment and no arguments. Folders
+    /// are not its affair. A handler's outputs are both the log, of a command's one is the outcome.
     fn new(scope: &Scope, bounds: &Bounds, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
-        let log = GuestLog::new(Arc::clone(&scope.log));
+        let log = GuestLog::new(Arc::clone(&scope.log), Arc::clone(&scope.grants.redactor));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
         builder.secure_random(bounds.counted(thread_rng())).insecure_random(bounds.counted(thread_rng()));
         builder.max_random_size(scope.limits.random as u64);
         match stdio {
-            Some(stdio) => builder.stdin(stdio.stdin).stdout(stdio.stdout),
+            Some(stdio) => {
+                builder.envs(&scope.grants.env).args(&scope.grants.args).stdin(stdio.stdin).stdout(stdio.stdout)
+            }
             None => builder.stdout(log.stream("stdout")),
         };
         let mut view = make(&mut builder);
         if let View::Component(_, table) = &mut view {
             table.set_max_capacity(scope.limits.handles);
         }
-        Box::new(Self { view, log })
+        Box::new(Self { view, log, opened: Opened::default() })
     }
 }
 
 impl WasiView for Host {
     fn ctx(&mut self) -> WasiCtxView<'_> {
-        match self.view(|builder| View::Component(builder.build(), ResourceTable::new())) {
+        match self.view(View::component) {
             View::Component(ctx, table) => WasiCtxView { ctx, table },
             View::Core(preview1) => preview1.ctx(),
         }

@@ -319,9 +319,11 @@ impl Log {
         if self.told.swap(true, Ordering::Relaxed) {
             return;
         }
-        let (sink, text) = (&self.scope.log, text.to_string());
-        if sink.admit(text.len()) {
-            tracing::warn!(worker = %sink.worker(), %origin, "{text}");
+        // A handler may have put a secret into the name of a host.
+        let [origin, text] = [origin.to_string(), text.to_string()].map(|told| self.scope.grants.redactor.text(told));
+        let sink = &self.scope.log;
+        if sink.admit(origin.len() + text.len()) {
+            tracing::warn!(worker = %sink.worker(), origin, "{text}");
         }
     }
 

@@ -32,12 +32,15 @@ const CORE_IMPORTS: &[&str] = &["wasi:io/"];
 /// Interfaces that a manifest grants, the key that does, and what to write.
 const GRANTABLE: &[(&str, &str, &str)] = &[
     ("wasi:http/", "http", "hint: add `http = [\"https://api.example.com\"]` to `[grant]`"),
-    ("wasi:config/", "config", "not supported yet"),
-    ("wasi:keyvalue/", "keyvalue", "not supported yet"),
+    ("wasi:config/", "config", "hint: add `config = { NAME = \"VALUE\" }` to `[grant]`"),
+    ("wasi:keyvalue/", "keyvalue", "hint: add `keyvalue = \"NAME\"` to `[grant]`"),
 ];
 
-/// The keys whose interfaces this host has.
-pub(super) const LINKED: &[&str] = &["http"];
+/// Of these packages there are drafts alone, which do not fit each other: the interfaces that this host has.
+const DRAFTS: &[(&str, &[&str])] = &[
+    ("wasi:config/", &["wasi:config/store@0.2.0-rc.1"]),
+    ("wasi:keyvalue/", &["wasi:keyvalue/store@0.2.0-draft", "wasi:keyvalue/atomics@0.2.0-draft"]),
+];
 
 /// What was found in a file.
 #[derive(Debug, Clone, Serialize)]
@@ -120,10 +123,11 @@ impl fmt::Display for FileKind {
 impl Inspection {
     /// Whether this host knows all imports; else a text that names the first that it does not.
     pub fn check_known(&self) -> Result<(), String> {
-        match self.unknown.first() {
-            Some(import) => Err(format!("imports `{import}`, which this host does not know")),
-            None => Ok(()),
-        }
+        let Some(import) = self.unknown.first() else { return Ok(()) };
+        Err(match DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)) {
+            Some((_, has)) => format!("imports `{import}`; hint: of these drafts this host has `{}`", has.join("`, `")),
+            None => format!("imports `{import}`, which this host does not know"),
+        })
     }
 
     /// Whether these keys of `[grant]` are all that the imports ask for; else a text with the line to add.
@@ -169,7 +173,7 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         // Refused for what they are, whatever they import.
         FileKind::OtherVersion { .. } | FileKind::CoreModule | FileKind::NotWasm { .. } => vec![""],
     };
-    let unknown = found.imports.iter().filter(|import| !known.iter().any(|prefix| import.starts_with(prefix)));
+    let unknown = found.imports.iter().filter(|import| !is_known(import, &known));
     let unknown = unknown.cloned().collect();
     Inspection {
         kind,
@@ -181,6 +185,14 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
         unknown,
         producers: made_by(found.languages, found.producers),
     }
+}
+
+/// Whether an import begins with one of these and, where there are drafts, is of the right one.
+fn is_known(import: &str, known: &[&str]) -> bool {
+    let draft = DRAFTS.iter().find(|(prefix, _)| import.starts_with(prefix)).map(|(_, has)| *has);
+    // A core module names an interface with a function of it.
+    let interface = import.split_once('#').map_or(import, |(interface, _)| interface);
+    known.iter().any(|prefix| import.starts_with(prefix)) && draft.is_none_or(|has| has.contains(&interface))
 }
 
 /// What is said of a file that does not begin as wasm does.
@@ -343,6 +355,31 @@ mod tests {
     fn check(bytes: &[u8], expected: &str) {
         let refusal = inspect(bytes).kind.to_string();
         assert!(refusal.starts_with(expected), "{refusal}");
+    }
+
+    #[test]
+    fn another_draft_is_named_with_the_one_to_use() {
+        let check = |import: &str, expected: Option<&str>| {
+            let mut found = inspect(b"\0asm\x0d\0\x01\0");
+            found.unknown = Some(import.to_owned()).into_iter().filter(|import| !is_known(import, &[import])).collect();
+            assert_eq!(found.check_known().err().as_deref(), expected, "{import}");
+        };
+        check("wasi:config/store@0.2.0-rc.1", None);
+        check("wasi:config/store@0.2.0-rc.1#get", None);
+        check(
+            "wasi:config/runtime@0.2.0-draft",
+            Some(
+                "imports `wasi:config/runtime@0.2.0-draft`; hint: of these drafts this host has \
+                 `wasi:config/store@0.2.0-rc.1`",
+            ),
+        );
+        check(
+            "wasi:keyvalue/batch@0.2.0-draft#get-many",
+            Some(
+                "imports `wasi:keyvalue/batch@0.2.0-draft#get-many`; hint: of these drafts this host has \
+                 `wasi:keyvalue/store@0.2.0-draft`, `wasi:keyvalue/atomics@0.2.0-draft`",
+            ),
+        );
     }
 
     #[test]

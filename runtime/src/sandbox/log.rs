@@ -13,6 +13,8 @@ use wasmtime_wasi::{
     p2::{OutputStream, Pollable, StreamResult},
 };
 
+use super::Redactor;
+
 /// The longest line, in bytes; what is longer is broken.
 const LINE_BYTES_MAX: usize = 4 * 1024;
 /// How much one delivery may log, in bytes.
@@ -108,6 +110,7 @@ pub(super) struct GuestLog(Arc<Inner>);
 
 struct Inner {
     sink: Arc<LogSink>,
+    redactor: Arc<Redactor>,
     written: Mutex<Written>,
 }
 
@@ -121,8 +124,8 @@ struct Written {
 }
 
 impl GuestLog {
-    pub(super) fn new(sink: Arc<LogSink>) -> Self {
-        Self(Arc::new(Inner { sink, written: Mutex::default() }))
+    pub(super) fn new(sink: Arc<LogSink>, redactor: Arc<Redactor>) -> Self {
+        Self(Arc::new(Inner { sink, redactor, written: Mutex::default() }))
     }
 
     pub(super) fn stream(&self, name: &'static str) -> GuestStream {
@@ -150,7 +153,7 @@ impl GuestLog {
         for part in taken.split_inclusive(|&byte| byte == b'\n') {
             for piece in part.chunks(LINE_BYTES_MAX) {
                 if written.partial.len() + piece.len() > LINE_BYTES_MAX {
-                    self.end_line(&mut written);
+                    self.break_line(&mut written);
                 }
                 written.partial.extend_from_slice(piece);
             }
@@ -160,18 +163,31 @@ impl GuestLog {
             }
         }
         if left > 0 && bytes.len() >= left {
-            self.end_line(&mut written);
+            self.break_line(&mut written);
+            // What may be half a secret is not shown.
+            written.partial.clear();
             tracing::warn!(worker = %self.0.sink.worker, limit = DELIVERY_BYTES_MAX, "a delivery's log is cut off");
         }
         written.bytes = written.bytes.saturating_add(bytes.len());
-        written.tail.extend_from_slice(taken);
-        let excess = written.tail.len().saturating_sub(TAIL_BYTES_MAX);
-        written.tail.drain(..excess);
+    }
+
+    /// Writes out a line that is too long, but for an end which may be half a secret.
+    fn break_line(&self, written: &mut Written) {
+        let open = self.0.redactor.open_end(&written.partial);
+        let rest = written.partial.split_off(written.partial.len() - open);
+        self.end_line(written);
+        written.partial = rest;
     }
 
     fn end_line(&self, written: &mut Written) {
         if !written.partial.is_empty() {
-            self.0.sink.line(written.stream, &written.partial);
+            let line = self.0.redactor.bytes(&written.partial);
+            self.0.sink.line(written.stream, &line);
+            // Only what may be shown is kept, for a secret that is cut in two would not be found any more.
+            written.tail.extend_from_slice(&line);
+            written.tail.push(b'\n');
+            let excess = written.tail.len().saturating_sub(TAIL_BYTES_MAX);
+            written.tail.drain(..excess);
             written.partial.clear();
         }
     }
@@ -243,6 +259,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sandbox::Secret;
 
     #[test]
     fn control_characters_are_escaped() {
@@ -252,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_delivery_keeps_no_more_than_the_end() {
-        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20));
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::default());
         for n in 0..100_000 {
             log.write("stderr", format!("line {n}\n").as_bytes());
         }
@@ -263,9 +280,32 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_broken() {
-        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20));
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::default());
         log.write("stdout", &[b'x'; 3 * LINE_BYTES_MAX + 10]);
         assert_eq!(lock(&log.0.written).partial.len(), 10);
+    }
+
+    #[test]
+    fn a_secret_leaves_no_trace() {
+        let key = "k".repeat(100);
+        let secrets = [Secret::new("hunter2").unwrap(), Secret::new(&key).unwrap()];
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::new(Redactor::new(&secrets).unwrap()));
+        let tail = |writes: &[&[u8]]| {
+            writes.iter().for_each(|write| log.write("stderr", write));
+            log.finish()
+        };
+        assert_eq!(tail(&[b"a hun", b"ter2 b\n"]), "a *** b");
+        // Where the tail is cut, where a line is broken, and where the last one has no end.
+        assert_eq!(tail(&[key.as_bytes(), b"\n", &[b'x'; TAIL_BYTES_MAX - 40], b"\n"]).matches('k').count(), 0);
+        for before in LINE_BYTES_MAX - 105..=LINE_BYTES_MAX {
+            let told = tail(&[&vec![b'x'; before], key.as_bytes(), b"y"]);
+            assert!(told.ends_with("***y") || told.ends_with("***\ny"), "{told}");
+        }
+        // Where a delivery's log is cut off.
+        for before in DELIVERY_BYTES_MAX - 100..=DELIVERY_BYTES_MAX {
+            let told = tail(&[&vec![b'x'; before - 1], b"\n", key.as_bytes()]);
+            assert_eq!(told.matches('k').count(), 0, "{before}");
+        }
     }
 
     #[test]

@@ -21,6 +21,8 @@ use crate::folder::{self, Unread};
 
 /// So many plugins that do not compile are remembered.
 const HOPELESS_MAX: usize = 10_000;
+/// Goes into the digest of a core module that is compiled as a component.
+const AS_COMPONENT: &[u8] = b"as a component";
 
 /// A compiled plugin, shared by all workers that use it.
 pub struct Plugin {
@@ -36,6 +38,11 @@ impl Plugin {
     /// Whether these keys of a manifest's `[grant]` are all that it asks for.
     pub fn check_granted(&self, granted: &[&str]) -> Result<(), LoadError> {
         self.inspection.check_granted(granted).map_err(LoadError::Import)
+    }
+
+    /// Whether it is a WASI command.
+    pub fn is_command(&self) -> bool {
+        matches!(self.entry, Entry::Command(_))
     }
 }
 
@@ -75,6 +82,9 @@ pub enum LoadError {
     /// It imports what the host does not offer.
     #[error("{0}")]
     Import(String),
+    /// What its manifest grants is not to be had.
+    #[error("{0}")]
+    Grant(String),
     /// The compiler refused it, or did not survive it.
     #[error("does not compile: {0}")]
     Compile(String),
@@ -84,6 +94,16 @@ pub enum LoadError {
         humantime::format_duration(*.0)
     )]
     TooSlow(Duration),
+}
+
+impl LoadError {
+    /// In full, for the plugin in this file.
+    pub fn of(&self, plugin: &Path) -> String {
+        match self {
+            Self::Grant(problem) => problem.clone(),
+            _ => format!("plugin `{}` {self}", plugin.display()),
+        }
+    }
 }
 
 /// The bytes of a plugin, read once: what is looked at, hashed and compiled is the same.
@@ -132,27 +152,31 @@ impl Source {
 impl Sandbox {
     /// Compiles a plugin, or takes its compiled form from the cache. The thread is kept for as long as the compiler takes:
     /// call it off the executor.
-    pub fn load(&self, source: &Source) -> Result<Arc<Plugin>, LoadError> {
-        self.load_within(source, self.compile.time)
+    ///
+    /// With `files` it can be given folders: a command that is a core module then goes through a component, which takes
+    /// some time of every delivery.
+    pub fn load(&self, source: &Source, files: bool) -> Result<Arc<Plugin>, LoadError> {
+        self.load_within(source, files, self.compile.time)
     }
 
     /// The same, where the compiler has so much time; what takes longer is `LoadError::TooSlow`.
-    pub fn load_within(&self, source: &Source, time: Duration) -> Result<Arc<Plugin>, LoadError> {
+    pub fn load_within(&self, source: &Source, files: bool, time: Duration) -> Result<Arc<Plugin>, LoadError> {
         let inspection = look(source)?;
-        let code = match self.from_cache(source, &inspection.kind) {
+        let form = Form::new(source, &inspection.kind, files);
+        let code = match self.from_cache(&form) {
             Some(code) => (code, true),
-            None => (self.compile(source, &inspection.kind, time)?, false),
+            None => (self.compile(source, &form, time)?, false),
         };
         self.plugin(source, inspection, code)
     }
 
     /// The plugin, if it takes no compiling: it is in the cache, or no time would make a plugin of the file.
-    pub fn load_cached(&self, source: &Source) -> Option<Result<Arc<Plugin>, LoadError>> {
+    pub fn load_cached(&self, source: &Source, files: bool) -> Option<Result<Arc<Plugin>, LoadError>> {
         let inspection = match look(source) {
             Ok(inspection) => inspection,
             Err(error) => return Some(Err(error)),
         };
-        let code = self.from_cache(source, &inspection.kind)?;
+        let code = self.from_cache(&Form::new(source, &inspection.kind, files))?;
         Some(self.plugin(source, inspection, (code, true)))
     }
 
@@ -170,7 +194,7 @@ impl Sandbox {
                     .map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {}", describe(&error))))?;
                 Entry::Command(CommandEntry::Core(pre))
             }
-            (Code::Component(component), FileKind::Command) => {
+            (Code::Component(component), FileKind::Command | FileKind::CoreCommand) => {
                 let pre = self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
                     LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
                 })?;
@@ -187,38 +211,38 @@ impl Sandbox {
         Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
     }
 
-    fn from_cache(&self, source: &Source, kind: &FileKind) -> Option<Code> {
+    fn from_cache(&self, form: &Form) -> Option<Code> {
         let cache = self.cache.as_ref()?;
-        match kind {
-            FileKind::CoreCommand => cache.load(&self.engine, source.digest).map(Code::Module),
-            _ => cache.load(&self.engine, source.digest).map(Code::Component),
+        match form.module {
+            true => cache.load(&self.engine, form.digest).map(Code::Module),
+            false => cache.load(&self.engine, form.digest).map(Code::Component),
         }
     }
 
     /// Has the plugin compiled, and keeps what it becomes.
-    fn compile(&self, source: &Source, kind: &FileKind, time: Duration) -> Result<Code, LoadError> {
-        if let Some(error) = self.hopeless().get(&source.digest) {
+    fn compile(&self, source: &Source, form: &Form, time: Duration) -> Result<Code, LoadError> {
+        if let Some(error) = self.hopeless().get(&form.digest) {
             return Err(LoadError::Compile(error.clone()));
         }
-        let code = compile::compile(&source.bytes, &self.compile, time).inspect_err(|error| {
+        let code = compile::compile(&source.bytes, form.module, &self.compile, time).inspect_err(|error| {
             let mut hopeless = self.hopeless();
             if let (LoadError::Compile(text), true) = (error, hopeless.len() < HOPELESS_MAX) {
-                hopeless.insert(source.digest, text.clone());
+                hopeless.insert(form.digest, text.clone());
             }
         })?;
         if let Some(cache) = &self.cache {
-            cache.store(source.digest, &code);
+            cache.store(form.digest, &code);
             // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
-            if let Some(code) = self.from_cache(source, kind) {
+            if let Some(code) = self.from_cache(form) {
                 return Ok(code);
             }
         }
         #[expect(unsafe_code, reason = "deserializing trusts the bytes")]
         // SAFETY: this program made these bytes a moment ago, in a child whose pipe nobody else has.
         let code = unsafe {
-            match kind {
-                FileKind::CoreCommand => Module::deserialize(&self.engine, &code).map(Code::Module),
-                _ => Component::deserialize(&self.engine, &code).map(Code::Component),
+            match form.module {
+                true => Module::deserialize(&self.engine, &code).map(Code::Module),
+                false => Component::deserialize(&self.engine, &code).map(Code::Component),
             }
         };
         code.map_err(|error| LoadError::Compile(describe(&error)))
@@ -229,11 +253,29 @@ impl Sandbox {
     }
 }
 
+/// What a file is compiled to.
+struct Form {
+    /// Whether the code is that of a core module. All else becomes a component.
+    module: bool,
+    /// What the code is known by.
+    digest: Digest,
+}
+
+impl Form {
+    fn new(source: &Source, kind: &FileKind, files: bool) -> Self {
+        let core = matches!(kind, FileKind::CoreCommand);
+        // What is kept in the cache under the file's own digest is the module.
+        let digest =
+            if core && files { Digest::of(&[source.digest.as_ref(), AS_COMPONENT].concat()) } else { source.digest };
+        Self { module: core && !files, digest }
+    }
+}
+
 /// What the file is, if it can be a plugin.
 fn look(source: &Source) -> Result<Inspection, LoadError> {
     let inspection = inspect::inspect(&source.bytes);
-    // What a manifest could grant is not linked yet.
-    inspection.check_known().and_then(|()| inspection.check_granted(inspect::LINKED)).map_err(LoadError::Import)?;
+    // What a manifest grants is the manifest's affair.
+    inspection.check_known().map_err(LoadError::Import)?;
     if inspection.kind.runs() { Ok(inspection) } else { Err(LoadError::NotAHandler(inspection.kind.to_string())) }
 }
 

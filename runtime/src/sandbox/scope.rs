@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{HttpGrants, LogSink};
+use super::{Config, Folder, HttpGrants, KeyValue, LogSink, Redactor};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -40,6 +40,18 @@ pub struct CallLimits {
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.
 #[derive(Default)]
 pub struct Grants {
+    /// What it reads by name.
+    pub config: Config,
+    /// What it keeps from one delivery to the next.
+    pub keyvalue: Option<KeyValue>,
+    /// The folders that it sees.
+    pub files: Vec<Folder>,
+    /// The variables of a command, its secrets among them.
+    pub env: Vec<(String, String)>,
+    /// The arguments of a command; its name is the first.
+    pub args: Vec<String>,
+    /// Takes its secrets out of what a person reads.
+    pub redactor: Arc<Redactor>,
     /// Where HTTP requests may go. Default nowhere.
     pub http: Option<Arc<HttpGrants>>,
 }

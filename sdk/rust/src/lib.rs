@@ -37,15 +37,21 @@
 //! **Logging.** `println!` and `eprintln!` write to the host's log, a line each. What `print!` leaves without a newline is
 //! lost.
 //!
+//! **Reaching outside.** [`config`] reads settings and secrets, [`keyvalue`] keeps what outlives a delivery, and `std::fs`
+//! reads and writes files: each of them within what the manifest's `[grant]` allows. A handler that does not use one asks
+//! for no grant of it.
+//!
 //! **HTTP.** A manifest with `[grant] http` opens [`http`] to a handler: requests, answered while the handler waits.
 //!
 //! **Testing.** The function is an ordinary one: call it with [`Delivery::of`] and compare what it returns.
 
+pub mod config;
 pub mod context;
 mod delivery;
 mod error;
 mod export;
 pub mod http;
+pub mod keyvalue;
 mod outcome;
 mod properties;
 mod publication;

@@ -19,6 +19,11 @@ impl Run {
     /// Carries out what was decided, and what that leads to.
     pub(super) async fn act(&mut self, key: Key, mut action: Action) -> Result<(), Trouble> {
         loop {
+            if let Action::Fail { failure, .. } = &mut action {
+                // From here on it is told: in the log, at the admin address, in a header.
+                let redactor = &self.worker.version.scope.grants.redactor;
+                failure.error = redactor.text(std::mem::take(&mut failure.error));
+            }
             if self.worker.manifest.consume.ack == Ack::None
                 && let Some(lost) = lost(&action)
             {

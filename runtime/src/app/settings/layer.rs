@@ -7,11 +7,14 @@ use std::{
 };
 
 use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, Http, LogFormat, Settings};
-use crate::manifest::{
-    limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
-    read::Section,
-    report::Problem,
-    values::quoted,
+use crate::{
+    keyvalue,
+    manifest::{
+        limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
+        read::Section,
+        report::Problem,
+        values::quoted,
+    },
 };
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
@@ -58,6 +61,10 @@ pub(super) struct Layer {
     pub compile_memory: Option<usize>,
     pub compile_file: Option<usize>,
     pub compile_code: Option<usize>,
+    pub keyvalue_value: Option<usize>,
+    pub keyvalue_store: Option<usize>,
+    pub keyvalue_memory: Option<usize>,
+    pub keyvalue_disk: Option<usize>,
     pub http_ca: Option<PathBuf>,
     pub http_connect_timeout: Option<Duration>,
     pub http_idle_timeout: Option<Duration>,
@@ -116,6 +123,12 @@ impl Layer {
             layer.compile_file = compile.size("file", KIB..=GIB);
             layer.compile_code = compile.size("code", MIB..=4 * GIB);
         });
+        section.section("keyvalue", |limits| {
+            layer.keyvalue_value = limits.size("value", 1..=GIB);
+            layer.keyvalue_store = limits.size("store", KIB..=1024 * GIB);
+            layer.keyvalue_memory = limits.size("memory", KIB..=1024 * GIB);
+            layer.keyvalue_disk = limits.size("disk", KIB..=1024 * GIB);
+        });
         section.section("http", |http| {
             layer.http_ca = http.checked("ca", path);
             layer.http_connect_timeout = http.duration("connect-timeout", TIMEOUT_MIN..=TIMEOUT_MAX);
@@ -158,6 +171,10 @@ impl Layer {
             compile_memory: self.compile_memory.or(below.compile_memory),
             compile_file: self.compile_file.or(below.compile_file),
             compile_code: self.compile_code.or(below.compile_code),
+            keyvalue_value: self.keyvalue_value.or(below.keyvalue_value),
+            keyvalue_store: self.keyvalue_store.or(below.keyvalue_store),
+            keyvalue_memory: self.keyvalue_memory.or(below.keyvalue_memory),
+            keyvalue_disk: self.keyvalue_disk.or(below.keyvalue_disk),
             http_ca: self.http_ca.or(below.http_ca),
             http_connect_timeout: self.http_connect_timeout.or(below.http_connect_timeout),
             http_idle_timeout: self.http_idle_timeout.or(below.http_idle_timeout),
@@ -204,6 +221,12 @@ impl Layer {
                 memory: self.compile_memory.unwrap_or(2 * GIB),
                 file: self.compile_file.unwrap_or(64 * MIB),
                 code: self.compile_code.unwrap_or(512 * MIB),
+            },
+            keyvalue: keyvalue::Limits {
+                value: self.keyvalue_value.unwrap_or(MIB),
+                store: self.keyvalue_store.unwrap_or(64 * MIB),
+                memory: self.keyvalue_memory.unwrap_or(256 * MIB),
+                disk: self.keyvalue_disk.unwrap_or(GIB),
             },
             http: Http {
                 ca: self.http_ca,

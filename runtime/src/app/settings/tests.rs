@@ -38,6 +38,12 @@ state = "/var/lib/wabbit"
     file = "1MiB"
     code = "3MiB"
 
+    [keyvalue]
+    value = 100
+    store = "4KiB"
+    memory = "8KiB"
+    disk = "16KiB"
+
     [http]
     ca = "trusted.pem"
     connect-timeout = "2s"
@@ -109,6 +115,7 @@ fn defaults() {
             file: 64 << 20,
             code: 512 << 20,
         },
+        keyvalue: keyvalue::Limits { value: 1 << 20, store: 64 << 20, memory: 256 << 20, disk: 1 << 30 },
         http: Http {
             ca: None,
             connect_timeout: Duration::from_secs(5),
@@ -153,6 +160,7 @@ fn a_file_with_everything() {
             max_random: 7,
             max_log: 8192,
         },
+        keyvalue: keyvalue::Limits { value: 100, store: 4096, memory: 8192, disk: 16 << 10 },
         http: Http {
             ca: Some("/etc/wabbit/trusted.pem".into()),
             connect_timeout: Duration::from_secs(2),

@@ -224,6 +224,52 @@ impl<'t> Section<'t> {
         entries.iter().filter_map(read).collect()
     }
 
+    /// A table of strings, whose keys are names that the user chose: each with its name goes through `check`. None where
+    /// the key is absent or no table.
+    pub fn texts<T>(&mut self, key: &'static str, check: impl Fn(&str, &str) -> Result<T, Problem>) -> Option<Vec<T>> {
+        self.text_entries(key, Self::report_at, check)
+    }
+
+    /// The same where lines that are wrong must not be shown.
+    pub fn hidden_texts<T>(
+        &mut self,
+        key: &'static str,
+        check: impl Fn(&str, &str) -> Result<T, Problem>,
+    ) -> Option<Vec<T>> {
+        let report = |section: &Self, entry: &Spanned<DeValue<'_>>, problem| {
+            let place = Place::of(section.notes.text, entry.span());
+            section.notes.report_hidden(place, problem);
+        };
+        self.text_entries(key, report, check)
+    }
+
+    fn text_entries<T>(
+        &mut self,
+        key: &'static str,
+        report: impl Fn(&Self, &Spanned<DeValue<'_>>, Problem),
+        check: impl Fn(&str, &str) -> Result<T, Problem>,
+    ) -> Option<Vec<T>> {
+        let value = self.value(key)?;
+        let DeValue::Table(entries) = value.get_ref() else {
+            let found = kind(value.get_ref());
+            let problem = Problem::new(format!("`{key}` must be a table, not {found}"));
+            report(self, value, problem.hint(format!("write `{key} = {{ NAME = \"…\" }}`")));
+            return None;
+        };
+        let read = |(name, entry): (&'t Spanned<DeString<'t>>, &'t Spanned<DeValue<'t>>)| {
+            let name = name.get_ref();
+            let checked = match entry.get_ref() {
+                DeValue::String(text) => check(name, text),
+                other => {
+                    let problem = Problem::new(format!("{} must be a string, not {}", quoted(name), kind(other)));
+                    Err(problem.hint("put it in quotes: a handler reads values as text"))
+                }
+            };
+            checked.map_err(|problem| report(self, entry, problem)).ok()
+        };
+        Some(entries.iter().filter_map(read).collect())
+    }
+
     fn array<T>(
         &mut self,
         key: &'static str,

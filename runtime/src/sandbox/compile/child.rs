@@ -38,20 +38,22 @@ pub struct Bounds {
     pub cpu_seconds: u64,
 }
 
-/// Compiles the plugin on standard input to code on standard output.
+/// Compiles the plugin on standard input to code on standard output; a command that is a core module stays one, or
+/// becomes a component.
 ///
 /// Errors: the bounds cannot be set, the host is gone, or a stream broke.
-pub fn run(bounds: &Bounds) -> anyhow::Result<()> {
+pub fn run(bounds: &Bounds, module: bool) -> anyhow::Result<()> {
     confine(bounds)?;
     // A stack of its own is there from the start: one that grows ends without a word when memory is used up.
-    let compiler = thread::Builder::new().name("compiler".into()).stack_size(STACK_BYTES).spawn(answer)?;
+    let compiler =
+        thread::Builder::new().name("compiler".into()).stack_size(STACK_BYTES).spawn(move || answer(module))?;
     compiler.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler panicked")))
 }
 
-fn answer() -> anyhow::Result<()> {
+fn answer(module: bool) -> anyhow::Result<()> {
     let mut plugin = Vec::new();
     io::stdin().lock().read_to_end(&mut plugin)?;
-    let (tag, content) = match compile(&plugin) {
+    let (tag, content) = match compile(&plugin, module) {
         Ok(code) => (tag::CODE, code),
         Err(LoadError::NotAHandler(text)) => (tag::NOT_A_HANDLER, text.into_bytes()),
         Err(LoadError::Compile(text)) => (tag::REFUSED, text.into_bytes()),
@@ -83,12 +85,17 @@ fn confine(bounds: &Bounds) -> anyhow::Result<()> {
 }
 
 /// The code of a plugin, for the host's engine.
-fn compile(plugin: &[u8]) -> Result<Vec<u8>, LoadError> {
+fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Compile(describe(&error));
     let engine = Engine::new(engine::code_config().parallel_compilation(false)).map_err(refused)?;
     match inspect(plugin).kind {
         FileKind::Handler | FileKind::Command => engine.precompile_component(plugin).map_err(refused),
-        FileKind::CoreCommand => engine.precompile_module(plugin).map_err(refused),
+        FileKind::CoreCommand if module => engine.precompile_module(plugin).map_err(refused),
+        FileKind::CoreCommand => {
+            let adapted = adapt::adapt_command(plugin)
+                .map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {error:#}")))?;
+            engine.precompile_component(&adapted).map_err(refused)
+        }
         FileKind::CoreHandler { export } => {
             let adapted = adapt::adapt(plugin).map_err(|error| {
                 LoadError::NotAHandler(format!("is a core module whose `{export}` does not fit: {error:#}"))

@@ -1,6 +1,9 @@
 //! A WASI command that does what the delivery's text says, as JSON: writes to its outputs, and exits.
 
 use std::{
+    collections::BTreeMap,
+    env,
+    fs::OpenOptions,
     io::{Read, Write, stderr, stdin, stdout},
     process::exit,
 };
@@ -23,6 +26,11 @@ struct Action {
     /// Publishes what came on standard input.
     #[serde(default)]
     tell: bool,
+    /// Publishes its arguments and its environment.
+    #[serde(default)]
+    surroundings: bool,
+    /// Appends that many bytes to a file, and says on stderr what came of it.
+    file: Option<(String, usize)>,
     /// Takes and touches that many MiB.
     #[serde(default)]
     memory: usize,
@@ -49,6 +57,18 @@ fn main() {
     if action.tell {
         let publication = json!({ "routing_key": "told", "text": input });
         println!("{}", json!({ "settlement": "ack", "publications": [publication] }));
+    }
+    if action.surroundings {
+        let (args, env): (Vec<_>, BTreeMap<_, _>) = (env::args().collect(), env::vars().collect());
+        let publication = json!({ "routing_key": "told", "text": json!({ "args": args, "env": env }).to_string() });
+        println!("{}", json!({ "settlement": "ack", "publications": [publication] }));
+    }
+    if let Some((path, length)) = action.file {
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        eprintln!(
+            "{:?}",
+            file.and_then(|mut file| file.write_all(&vec![b'x'; length])).map_err(|error| error.to_string())
+        );
     }
     let kept: Vec<_> = (0..action.memory).map(|_| vec![1_u8; 1 << 20]).collect();
     if action.endless {
