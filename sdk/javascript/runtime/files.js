@@ -39,14 +39,22 @@ export const read = (path) =>
   within(path, (folder, rest) => {
     using file = folder.openAt(FOLLOW, rest, {}, { read: true });
     const pieces = [];
-    for (let at = 0, ended = false; !ended; ) {
-      let piece;
-      [piece, ended] = file.read(CHUNK_BYTES, at);
-      at += piece.length;
+    for (let at = 0; ; ) {
+      const [piece, ended] = readFrom(file, at);
       pieces.push(piece);
+      if (ended) return joined(pieces);
+      at += piece.length;
     }
-    return joined(pieces);
   });
+
+function readFrom(file, at) {
+  try {
+    return file.read(CHUNK_BYTES, at);
+  } catch (error) {
+    // What can be opened for reading, and not be read.
+    throw error.payload === "bad-descriptor" ? new FileError("is-directory") : error;
+  }
+}
 
 export const write = (path, bytes) =>
   within(path, (folder, rest) => {

@@ -31,7 +31,11 @@ export const remove = (bucket, key) => attempt(() => bucket.delete(key));
 
 export const exists = (bucket, key) => attempt(() => bucket.exists(key));
 
-export const increment = (bucket, key, by) => attempt(() => hostIncrement(bucket, key, by));
+export function increment(bucket, key, by) {
+  const sum = attempt(() => hostIncrement(bucket, key, by));
+  // The engine hands 64 bits over as if they had a sign.
+  return sum < 0 ? sum + 2 ** 64 : sum;
+}
 
 export function list(bucket, cursor) {
   const found = attempt(() => bucket.listKeys(cursor ?? null));

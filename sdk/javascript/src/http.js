@@ -115,7 +115,7 @@ const escape = (text) =>
 
 /** Scheme, authority, and path with query. Undefined where it has not the form of a URL for HTTP. */
 export function partsOf(url) {
-  const parts = /^(https?):\/\/([^\s\/?#\\]+)(\/[\x21-\x7e]*|)(\?[\x21-\x7e]*|)$/i.exec(url.replace(/#.*$/s, ""));
+  const parts = /^(https?):\/\/([^\s\/?#\\@]+)(\/[\x21-\x7e]*|)(\?[\x21-\x7e]*|)$/i.exec(url.replace(/#.*$/s, ""));
   if (parts === null) return undefined;
   const [, scheme, authority, path, query] = parts;
   return { scheme: scheme.toLowerCase(), authority, path: `${path || "/"}${query}` };

@@ -19,8 +19,8 @@ const NAMING = new Set([
   10, // imports
 ]);
 
-/** A text of the WIT of sdk/wit/deps, or an interface that a module imports, for the engine. */
-export const renamed = (text) => text.replaceAll(/\bwasi:(?=(?:clocks|http|io)\b)/g, MADE_UP);
+/** An interface's name for the engine. */
+export const renamed = (name) => name.replace(/^wasi:(?=http\/)/, MADE_UP);
 
 /** The world of a plugin that imports these interfaces. It is the contract's package that it belongs to. */
 export function worldOf(interfaces) {
