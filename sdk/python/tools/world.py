@@ -104,7 +104,8 @@ def by_tree(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
 
 def is_type_checking(test: ast.expr) -> bool:
     """Whether it is true for type checkers alone."""
-    return isinstance(test, (ast.Name, ast.Attribute)) and ast.unparse(test) in ("TYPE_CHECKING", "typing.TYPE_CHECKING")
+    name = test.attr if isinstance(test, ast.Attribute) else getattr(test, "id", None)
+    return name == "TYPE_CHECKING"
 
 
 def by_text(source: str) -> Iterator[str]:

@@ -17,6 +17,7 @@ Outside a host, in a handler's own tests, `answer` says what comes back.
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -39,14 +40,21 @@ Headers = list[tuple[str, str]]
 # How much of a body goes into an error.
 SHOWN_CHARS_MAX = 200
 
+# Scheme, authority, path with query. A fragment is for whoever shows the page.
+URL = re.compile(r"(https?)://([!\"$-.0->@-~]+)([/?][!-\"$-~]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
+
 # What a URL's query holds as it is.
 UNRESERVED = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~"
 
 
-# Why there is no response. `not-granted`: the manifest does not list the origin, or its address is of a network that it
-# does not list. `request`: the request has no form that could be sent. `connection`: the server cannot be found or
-# reached. `timeout`: somebody took too long. `too-large`: a body is larger than the host allows. `status`: it is none of
-# 200 to 299, and `success` was asked for. `body`: it is not what the handler reads.
+# Why there is no response, or not the one that was wanted:
+# - `not-granted`: the manifest does not list the origin, or its address is of a network that it does not list.
+# - `request`: the request has no form that could be sent.
+# - `connection`: the server cannot be found or reached.
+# - `timeout`: somebody took too long.
+# - `too-large`: the body of the request or of the response is larger than the host allows.
+# - `status`: it is none of 200 to 299, and `success` was asked for.
+# - `body`: it is not what the handler reads.
 ErrorKind = Literal["not-granted", "request", "connection", "timeout", "too-large", "status", "body", "other"]
 
 
@@ -186,9 +194,11 @@ def request(method: str, url: str, **more: Unpack[RequestArguments]) -> Response
     """Sends a request to `https://HOST/PATH?QUERY`, or `http://…`, and waits for the whole response, whatever its
     status. The keywords are those of RequestArguments.
 
-    An Error where there is no response: it is not granted, nobody answers in time, or it is larger than the host allows.
+    An Error where there is no response: it is not granted, nobody answers in time, or it is larger than the host
+    allows.
     """
     asked = _request(method, url, **more)
+    parts(asked.url)
     if sys.platform == "wasi":
         return http_host.send(asked)
     if _answering is None:
@@ -220,6 +230,19 @@ def _request(
     for name, value in (query or {}).items():
         made.url += f"{'&' if '?' in made.url else '?'}{_escaped(name)}={_escaped(str(value))}"
     return made
+
+
+def parts(url: str) -> tuple[str, str, str]:
+    """Scheme, authority, and path with query. An Error where it is no URL of HTTP."""
+    found = URL.fullmatch(url)
+    if found is None:
+        raise malformed("its URL")
+    path = found[3] or "/"
+    return found[1].lower(), found[2], path if path[0] == "/" else f"/{path}"
+
+
+def malformed(what: str) -> Error:
+    return Error("request", f"the request cannot be sent for {what}")
 
 
 def _pairs(headers: Mapping[str, str] | Iterable[tuple[str, str]]) -> Headers:

@@ -18,9 +18,6 @@ from .errors import whole_ms
 # How much is read or written at once.
 CHUNK_BYTES = 64 * 1024
 
-# Scheme, authority, path with query. A fragment is for whoever shows the page.
-URL = re.compile(r"(https?)://([!\"$-.0->@-~]+)([/?][!-\"$-~]*)?(?:#.*)?", re.IGNORECASE | re.DOTALL)
-
 METHODS = {
     "GET": wit.Method_Get,
     "HEAD": wit.Method_Head,
@@ -71,9 +68,8 @@ def send(request: http.Request) -> http.Response:
             return exchange(request, held)
         except http.Error as error:
             # Without path and query, which may hold what is nobody's business.
-            parts = URL.fullmatch(request.url)
-            place = f" {parts[1]}://{parts[2]}" if parts else ""
-            raise http.Error(error.kind, f"{request.method}{place}: {error}") from None
+            scheme, authority, _ = http.parts(request.url)
+            raise http.Error(error.kind, f"{request.method} {scheme}://{authority}: {error}") from None
 
 
 def exchange(request: http.Request, held: ExitStack) -> http.Response:
@@ -97,31 +93,27 @@ def exchange(request: http.Request, held: ExitStack) -> http.Response:
 
 
 def outgoing_request(request: http.Request) -> wit.OutgoingRequest:
-    parts = URL.fullmatch(request.url)
-    if parts is None:
-        raise malformed("its URL")
+    scheme, authority, path = http.parts(request.url)
     headers = wit.Fields()
     for name, value in request.headers:
         try:
             headers.append(name, value.encode())
         except (Err, AttributeError, TypeError, UnicodeEncodeError):
-            raise malformed(f"its header `{name}`") from None
+            raise http.malformed(f"its header `{name}`") from None
     if request.body and not headers.has("content-length"):
         headers.append("content-length", str(len(request.body)).encode())
     outgoing = wit.OutgoingRequest(headers)
     method = METHODS.get(request.method)
-    scheme = wit.Scheme_Https() if parts[1].lower() == "https" else wit.Scheme_Http()
-    path = parts[3] or "/"
     for what, set_it, value in (
         ("method", outgoing.set_method, method() if method else wit.Method_Other(request.method)),
-        ("scheme", outgoing.set_scheme, scheme),
-        ("host", outgoing.set_authority, parts[2]),
-        ("path", outgoing.set_path_with_query, path if path[0] == "/" else f"/{path}"),
+        ("scheme", outgoing.set_scheme, wit.Scheme_Https() if scheme == "https" else wit.Scheme_Http()),
+        ("host", outgoing.set_authority, authority),
+        ("path", outgoing.set_path_with_query, path),
     ):
         try:
             set_it(value)
         except Err:
-            raise malformed(f"its {what}") from None
+            raise http.malformed(f"its {what}") from None
     return outgoing
 
 
@@ -166,10 +158,6 @@ def read(response: wit.IncomingResponse, held: ExitStack) -> http.Response:
                 code = wit.http_error_code(failure)
                 raise (failed(code) if code else http.Error("other", failure.to_debug_string())) from None
     return http.Response(response.status(), whole.getvalue(), headers)
-
-
-def malformed(what: str) -> http.Error:
-    return http.Error("request", f"the request cannot be sent for {what}")
 
 
 def failed(code: wit.ErrorCode) -> http.Error:
