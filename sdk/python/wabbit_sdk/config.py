@@ -20,18 +20,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TypeVar
 
-if sys.platform == "wasi":
-    from wit_world.imports import config_store as _host
-
 T = TypeVar("T")
-
-_provided: dict[str, str] = {}
 
 
 def get(name: str, default: T = None) -> str | T:  # type: ignore[assignment]
     """The value of that name in the manifest's `config` or `secrets`, or the default where it is in neither."""
-    # The values are there before a handler begins, so that reading them cannot fail.
-    value: str | None = _host.get(name) if sys.platform == "wasi" else _provided.get(name)
+    value: str | None = _get(name)
     return default if value is None else value
 
 
@@ -50,7 +44,7 @@ def secret(name: str) -> Secret:
 
 def all() -> dict[str, str]:
     """All names of `config` with their values. Secrets are left out."""
-    return dict(_host.get_all()) if sys.platform == "wasi" else dict(_provided)
+    return dict(_get_all())
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +59,16 @@ class Secret:
 
     def __repr__(self) -> str:
         return "***"
+
+
+_provided: dict[str, str] = {}
+
+if sys.platform == "wasi":
+    # The values are there before a handler begins, so that reading them cannot fail.
+    from wit_world.imports.config_store import get as _get
+    from wit_world.imports.config_store import get_all as _get_all
+else:
+    _get, _get_all = _provided.get, _provided.copy
 
 
 @contextmanager

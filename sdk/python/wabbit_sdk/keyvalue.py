@@ -23,7 +23,8 @@ from typing import Any
 
 if sys.platform == "wasi":
     from componentize_py_types import Err
-    from wit_world.imports import keyvalue_atomics, keyvalue_store
+    from wit_world.imports import keyvalue_store
+    from wit_world.imports.keyvalue_atomics import increment as _increment
 
 U64_MAX = 2**64 - 1
 
@@ -34,7 +35,7 @@ class Error(Exception):
 
 def open(name: str = "default") -> Store:
     """The store of this name, which the manifest grants. It goes by `default`, too."""
-    return Store(_ask(keyvalue_store.open, _text(name)) if sys.platform == "wasi" else _provided_store(name))
+    return Store(_ask(_open, _text(name)))
 
 
 class Store:
@@ -58,7 +59,9 @@ class Store:
 
     def set(self, key: str, value: bytes | str) -> None:
         """Gives a key a value; a text is kept as UTF-8."""
-        data = value.encode() if isinstance(value, str) else bytes(memoryview(value))
+        data = value.encode() if isinstance(value, str) else value
+        if not isinstance(data, bytes):
+            data = bytes(memoryview(data))
         # componentize-py copies it without a look whether there is memory: here, there is a MemoryError in time.
         bytearray(len(data))
         _ask(self._bucket.set, _text(key), data)
@@ -76,8 +79,7 @@ class Store:
         In `get` and `set` the number is written in decimal digits."""
         if not 0 <= by <= U64_MAX:
             raise ValueError(f"adding {by}: it must be a whole number of 64 bits, and not negative")
-        increment = keyvalue_atomics.increment if sys.platform == "wasi" else _Provided.increment
-        return int(_ask(increment, self._bucket, _text(key), int(by)))
+        return int(_ask(_increment, self._bucket, _text(key), int(by)))
 
     def keys(self) -> list[str]:
         """All keys, in their order."""
@@ -98,6 +100,7 @@ def _text(text: str) -> str:
 
 
 if sys.platform == "wasi":
+    _open = keyvalue_store.open
 
     def _ask(ask: Callable[..., Any], *arguments: Any) -> Any:
         try:
@@ -117,6 +120,14 @@ else:
     def _ask(ask: Callable[..., Any], *arguments: Any) -> Any:
         return ask(*arguments)
 
+    def _open(name: str) -> _Provided:
+        if name not in _provided:
+            raise Error(NO_SUCH_STORE)
+        return _provided[name]
+
+    def _increment(bucket: _Provided, key: str, by: int) -> int:
+        return bucket.increment(key, by)
+
 
 NO_SUCH_STORE = "the manifest grants no such store"
 
@@ -134,12 +145,6 @@ def provide(name: str) -> Iterator[Store]:
     finally:
         _provided.clear()
         _provided.update(before)
-
-
-def _provided_store(name: str) -> _Provided:
-    if name not in _provided:
-        raise Error(NO_SUCH_STORE)
-    return _provided[name]
 
 
 class _Provided:
