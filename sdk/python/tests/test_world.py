@@ -30,6 +30,8 @@ class Worlds(unittest.TestCase):
             ("import wabbit_sdk.http as h, json", ["http"]),
             ("from wabbit_sdk.http import get", ["http"]),
             ("def f():\n    if f:\n        from wabbit_sdk import (\n            http,\n        )", ["http"]),
+            (f"x = {'-' * 10_000}1\nimport wabbit_sdk.http", ["http"]),
+            ("match x:\n    case 1:\n        import wabbit_sdk.http", ["http"]),
             ("try:\n    pass\nexcept E:\n    from wabbit_sdk import config", ["config"]),
             ("# from wabbit_sdk import http\n'''\nfrom wabbit_sdk import config\n'''", []),
             ("if TYPE_CHECKING:\n    from wabbit_sdk import http\nelse:\n    import wabbit_sdk.config", ["config"]),
@@ -50,6 +52,8 @@ class Worlds(unittest.TestCase):
             ({"handler.py": "import a.b.c", "a/b/c.py": "from ..d import e", "a/d.py": sends}, ["http"]),
             ({"handler.py": "import a", "a/__init__.py": "from .b import c", "a/b.py": sends}, ["http"]),
             ({"handler.py": "import a", "a/__init__.py": "", "a/b.py": sends}, []),
+            ({"handler.py": "import a.b", "a/b.py": "odd odd\nfrom . import c", "a/c.py": sends}, ["http"]),
+            ({"handler.py": "from . import other\nfrom ... import b", "other.py": sends}, []),
         ]:
             self.assertEqual(found(files), expected, files)
 

@@ -31,7 +31,7 @@ NAMES = {
 # For what the Python at hand is too old to read.
 IMPORT = re.compile(
     r"""^ [ \t]* (?: import [ \t]+ (?P<modules> [\w., \t]+)
-      | from [ \t]+ (?P<base> [\w.]+) [ \t]+ import [ \t]+ (?P<parts> \([^()]*\) | [\w, \t]+) )""",
+      | from [ \t]+ (?P<dots> \.*) (?P<base> [\w.]*) [ \t]+ import [ \t]+ (?P<parts> \([^()]*\) | [\w, \t]+) )""",
     re.MULTILINE | re.VERBOSE,
 )
 
@@ -65,6 +65,8 @@ def text(names: Iterable[str]) -> str:
 def files(name: str, folders: list[Path]) -> Iterator[tuple[Path, str]]:
     """The files that importing a module runs, each with the package that it is in."""
     parts = name.split(".")
+    if "" in parts:
+        return
     for end in range(1, len(parts) + 1):
         path, package = Path(*parts[:end]), ".".join(parts[:end])
         for folder in folders:
@@ -80,8 +82,8 @@ def imports(source: bytes, package: str) -> list[str]:
     """The names that a module imports. What is imported from a module may be a module, too."""
     try:
         tree = ast.parse(source)
-    except (SyntaxError, ValueError):
-        return list(by_text(source.decode(errors="replace")))
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return list(by_text(source.decode(errors="replace"), package))
     return list(by_tree(tree.body, package))
 
 
@@ -90,16 +92,14 @@ def by_tree(nodes: Iterable[ast.AST], package: str) -> Iterator[str]:
         if isinstance(node, ast.Import):
             yield from (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom):
-            base = node.module or ""
-            if node.level:
-                parents = package.split(".")[: len(package.split(".")) - node.level + 1]
-                base = ".".join([*parents, base] if base else parents)
+            base = absolute(node.level, node.module or "", package)
             yield base
             yield from (f"{base}.{name.name}" for name in node.names)
         elif isinstance(node, ast.If) and is_type_checking(node.test):
             yield from by_tree(node.orelse, package)
         else:
-            yield from by_tree(ast.iter_child_nodes(node), package)
+            within = (ast.stmt, ast.excepthandler, ast.match_case)
+            yield from by_tree((child for child in ast.iter_child_nodes(node) if isinstance(child, within)), package)
 
 
 def is_type_checking(test: ast.expr) -> bool:
@@ -108,12 +108,22 @@ def is_type_checking(test: ast.expr) -> bool:
     return name == "TYPE_CHECKING"
 
 
-def by_text(source: str) -> Iterator[str]:
+def by_text(source: str, package: str) -> Iterator[str]:
     for found in IMPORT.finditer(source):
-        base, text = found["base"], found["modules"] or found["parts"]
-        names = [words[0] for part in text.strip("()").split(",") if (words := part.split())]
-        if base:
+        names = (found["modules"] or found["parts"]).strip("()").split(",")
+        names = [words[0] for name in names if (words := name.split())]
+        if found["modules"]:
+            yield from names
+        else:
+            base = absolute(len(found["dots"]), found["base"], package)
             yield base
             yield from (f"{base}.{name}" for name in names)
-        else:
-            yield from names
+
+
+def absolute(level: int, base: str, package: str) -> str:
+    """The name that `from ..base import` means in a module of that package, with `level` dots."""
+    if level == 0:
+        return base
+    parents = package.split(".")
+    parents = parents[: len(parents) - level + 1]
+    return ".".join([*parents, base] if base else parents)
