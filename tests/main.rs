@@ -21,6 +21,7 @@ mod dead;
 mod docs;
 mod faults;
 mod headers;
+mod hostile;
 mod invariants;
 mod languages;
 mod orders;
