@@ -95,8 +95,29 @@ pub const LATER: &[&str] =
 
 /// All cases, in the order of the table.
 pub fn all() -> Vec<Case> {
-    let all = [acts::cases(), plugins::cases(), files::cases(), manifests::cases()].concat();
-    all.into_iter().filter(|case| !LATER.contains(&case.name)).collect()
+    everything().into_iter().filter(|case| !LATER.contains(&case.name)).collect()
+}
+
+/// The same with those that come later.
+pub fn everything() -> Vec<Case> {
+    [acts::cases(), plugins::cases(), files::cases(), manifests::cases()].concat()
+}
+
+impl Case {
+    /// Whether it leads to a publication that is granted.
+    pub fn publishes(&self) -> bool {
+        matches!(self.attack, Attack::Act(body) if body.starts_with("publish-forged"))
+    }
+
+    /// Whether it is tried by a delivery, and is not about the file itself.
+    pub fn is_delivery(&self) -> bool {
+        matches!(self.verdict, Verdict::Harmless | Verdict::Fails(..))
+    }
+
+    /// Whether each delivery takes as long as it may.
+    pub fn is_slow(&self) -> bool {
+        matches!(self.verdict, Verdict::Fails("time-limit", _))
+    }
 }
 
 /// A case of the corpus.

@@ -2,9 +2,18 @@
 
 use std::fmt::Write as _;
 use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
 
-use super::corpus::Verdict::Refused;
+use fastrand::Rng;
+use serde_json::Value;
+
+use super::corpus::Verdict::{Harmless, Refused};
 use super::corpus::{Attack, Case, Entry, case};
+use super::plugins;
+use crate::harness::{host, places};
 use crate::outcomes::guest;
 
 /// Interfaces of WASI and others that a plugin can ask for and that a manifest without grants does not give.
@@ -105,7 +114,7 @@ pub fn cases() -> Vec<Case> {
 
 fn not_wasm() -> Vec<(&'static str, Vec<u8>)> {
     let noise = |seed: u64, length: usize| {
-        let mut rng = fastrand::Rng::with_seed(seed);
+        let mut rng = Rng::with_seed(seed);
         (0..length).map(|_| rng.u8(..)).collect::<Vec<_>>()
     };
     vec![
@@ -220,4 +229,113 @@ fn slow() -> String {
     }
     let locals = "i32 ".repeat(500);
     core(&format!("(func (local {locals}) {body})").repeat(4))
+}
+
+/// How many damaged files lie in one folder.
+const IN_A_FOLDER: usize = 50;
+
+/// So many files with holes, cuts and flipped bits, as plugins: `wabbit check` must say of each that it is good, or what
+/// is wrong with it. Violations.
+pub async fn damaged(count: usize, rng: &mut Rng) -> Vec<String> {
+    let mut sound: Vec<Vec<u8>> =
+        ["no_export", "unknown_import", "bench_ack"].map(|name| fs::read(guest(name)).unwrap()).into();
+    sound.extend(plugins::cases().into_iter().filter(|case| case.verdict == Harmless).filter_map(|case| match case.attack {
+        Attack::Plugin(bytes) => Some(bytes),
+        _ => None,
+    }));
+    let mut violations = Vec::new();
+    for first in (0..count).step_by(IN_A_FOLDER) {
+        let numbers = first..count.min(first + IN_A_FOLDER);
+        let folder = places::folder("damaged");
+        for name in ["plugins", "manifests"] {
+            fs::create_dir(folder.path().join(name)).unwrap();
+        }
+        for number in numbers.clone() {
+            let mut bytes = sound[rng.usize(..sound.len())].clone();
+            damage(&mut bytes, rng);
+            fs::write(folder.path().join(format!("plugins/d{number}.wasm")), bytes).unwrap();
+            let manifest = format!("plugin = \"d{number}.wasm\"\n[[queue]]\nname = \"d{number}\"\n");
+            fs::write(folder.path().join(format!("manifests/d{number}.toml")), manifest).unwrap();
+        }
+        let output = host::run(folder.path(), &["check", "--json"]).await;
+        let told: Value = serde_json::from_str(&output.stdout).unwrap_or_default();
+        let good = told["workers"].as_array().map_or(0, Vec::len);
+        let bad = told["problems"].as_object().map_or(0, serde_json::Map::len);
+        if ![0, 64].contains(&output.code) || good + bad != numbers.len() {
+            let folder = folder.keep();
+            violations.push(format!(
+                "damaged-files: {} ended with {}: {good} good, {bad} bad\n{}",
+                folder.display(),
+                output.code,
+                output.stderr
+            ));
+        }
+    }
+    violations
+}
+
+fn damage(bytes: &mut Vec<u8>, rng: &mut Rng) {
+    for _ in 0..rng.usize(1..8) {
+        // The head is left, so that more is read than that; and one cut more must leave something.
+        let at = rng.usize(8..bytes.len().max(16) - 1).min(bytes.len() - 1);
+        match rng.u8(..6) {
+            0 => bytes.truncate(at.max(9)),
+            1 => bytes[at] ^= 1 << rng.u8(..8),
+            2 => bytes[at] = rng.u8(..),
+            3 => bytes[at] = 0xff,
+            4 => {
+                let end = bytes.len().min(at + rng.usize(..64));
+                bytes.drain(at..end);
+            }
+            _ => {
+                let end = bytes.len().min(at + rng.usize(..64));
+                let piece = bytes[at..end].to_vec();
+                bytes.splice(at..at, piece);
+            }
+        }
+    }
+}
+
+/// Looks at a file so many times while somebody else swaps it for another: the digest that is told must be of what was
+/// looked at. Violations.
+pub async fn swapped(count: usize) -> Vec<String> {
+    let folder = places::folder("swapped");
+    let path = folder.path().join("swapped.wasm");
+    let kinds = ["bench_ack", "no_export"].map(|name| fs::read(guest(name)).unwrap());
+    fs::write(&path, &kinds[0]).unwrap();
+    let mut expected = Vec::new();
+    for bytes in &kinds {
+        fs::write(&path, bytes).unwrap();
+        expected.push(inspect(&path).await);
+    }
+    let stop = Arc::new(AtomicBool::new(false));
+    let swapper = {
+        let (stop, path, aside) = (Arc::clone(&stop), path.clone(), folder.path().join("aside"));
+        thread::spawn(move || {
+            for bytes in kinds.iter().cycle() {
+                if stop.load(Ordering::Relaxed) {
+                    break;
+                }
+                fs::write(&aside, bytes).unwrap();
+                fs::rename(&aside, &path).unwrap();
+            }
+        })
+    };
+    let mut violations = Vec::new();
+    for _ in 0..count {
+        let told = inspect(&path).await;
+        if !expected.contains(&told) {
+            violations.push(format!("swap-after-check: {told:?} is none of {expected:?}"));
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    swapper.join().unwrap();
+    violations
+}
+
+/// The digest, the kind and the size of a file, as `wabbit inspect` tells them.
+async fn inspect(path: &Path) -> [String; 3] {
+    let output = host::run(path.parent().unwrap(), &["inspect", "--json", &path.display().to_string()]).await;
+    let told: Value = serde_json::from_str(&output.stdout).unwrap_or_else(|_| panic!("{output:?}"));
+    ["digest", "kind", "size"].map(|key| told[key].to_string())
 }

@@ -25,7 +25,6 @@ pub fn answer(act: &str, argument: &str, delivery: &Delivery) -> Option<Result<O
                 .header("x-wabbit-worker", "good")
                 .header("x-wabbit-attempts", 1_000_000_i64)
                 .header("x-wabbit-publication", -1_i64)
-                .header("X-Wabbit-Reason", "forged")
                 .header("mine", "kept"),
         ),
         "publish-user" => publish(to(argument).user_id("somebody-else")),
