@@ -12,7 +12,6 @@ mod manifests;
 mod plugins;
 mod pulse;
 
-
 use std::collections::BTreeSet;
 use std::env;
 use std::fs;

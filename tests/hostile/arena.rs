@@ -20,12 +20,13 @@ use crate::outcomes::{guest, metric};
 
 /// The largest message.
 pub const BODY_BYTES_MAX: usize = 1 << 20;
-/// What the host may ever have resident, in KiB: sixteen handlers with 16 MiB each and their answers, two compilers, the
-/// files of the corpus, and what the program itself takes.
-pub const RESIDENT_KIB_MAX: u64 = 768 << 10;
+/// What the host may ever have resident, in KiB: the gibibyte that its pool keeps, the answers in hand, two compilers, and
+/// what the program itself takes.
+pub const RESIDENT_KIB_MAX: u64 = 1280 << 10;
 /// An error in a dead letter.
 const ERROR_BYTES_MAX: usize = 1024;
-const SETTINGS: &str = "[limits]\nrunning = 16\nmemory = \"32MiB\"\nbody = \"1MiB\"\npublications = 100\noutput = \"4MiB\"\n";
+const SETTINGS: &str =
+    "[limits]\nrunning = 64\nmemory = \"32MiB\"\nbody = \"1MiB\"\npublications = 100\noutput = \"4MiB\"\n";
 /// Where the good worker's answers go.
 const OUT: &str = "[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n";
 /// Failures that are not tried again.
@@ -72,7 +73,8 @@ impl Arena {
             config = config.plugin(&format!("{name}.wasm"), &guest(name));
         }
         let mut entries = Vec::new();
-        let mut named = BTreeMap::from([("hostile".to_owned(), "hostile".to_owned()), ("slow".into(), "hostile".into())]);
+        let mut named =
+            BTreeMap::from([("hostile".to_owned(), "hostile".to_owned()), ("slow".into(), "hostile".into())]);
         for (number, case) in cases.iter().enumerate() {
             match &case.attack {
                 Attack::Act(_) => {}
@@ -263,7 +265,8 @@ impl Arena {
         let stolen = self.peer.count(&self.vhost.unique("victim")).await;
         check(stolen == 0, format!("{stolen} messages came where they may not"));
         let lines = self.host.logs();
-        let acting = lines.iter().find(|line| line.chars().any(char::is_control) || line.starts_with("2026-01-01T00:00:00"));
+        let acting =
+            lines.iter().find(|line| line.chars().any(char::is_control) || line.starts_with("2026-01-01T00:00:00"));
         check(acting.is_none(), format!("the log has a line that acts: {acting:?}"));
         let metrics = self.host.metrics().await;
         for name in self.sent.keys() {

@@ -97,7 +97,13 @@ impl Campaign {
             let count = ROUND.min(self.deliveries - done);
             // Each kind is often there, and which ones meet is a matter of luck.
             let chosen: Vec<usize> = (0..count)
-                .map(|_| if rng.usize(..SLOW_ONE_IN) == 0 { slow[rng.usize(..slow.len())] } else { quick[rng.usize(..quick.len())] })
+                .map(|_| {
+                    if rng.usize(..SLOW_ONE_IN) == 0 {
+                        slow[rng.usize(..slow.len())]
+                    } else {
+                        quick[rng.usize(..quick.len())]
+                    }
+                })
                 .collect();
             let pulse = arena.pulse.clone();
             alone.extend(pulse.during(tokio::time::sleep(QUIET)).await.1);
@@ -158,7 +164,8 @@ impl Report {
         }
         let ratio = ms(hostile, 99) / ms(peaceful, 99);
         let judged = if ratio <= RATIO_MAX { "within" } else { "NOT within" };
-        let _ = writeln!(text, "\nHostile workers cost it {ratio:.2} times what peaceful ones cost: {judged} {RATIO_MAX}.");
+        let _ =
+            writeln!(text, "\nHostile workers cost it {ratio:.2} times what peaceful ones cost: {judged} {RATIO_MAX}.");
         text
     }
 }

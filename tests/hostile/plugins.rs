@@ -29,7 +29,11 @@ const GOOD: Module = Module {
 macro_rules! publications {
     ($at:literal, $count:literal) => {
         concat!(
-            "(i32.store (i32.const 1040) (i32.const ", $at, ")) (i32.store (i32.const 1044) (i32.const ", $count, ")) ",
+            "(i32.store (i32.const 1040) (i32.const ",
+            $at,
+            ")) (i32.store (i32.const 1044) (i32.const ",
+            $count,
+            ")) ",
             "i32.const 1024"
         )
     };
@@ -40,7 +44,8 @@ const MEMORY: Verdict = Fails("memory-limit", "the limit of 16.0 MiB");
 const GROW_TABLE: &str = "(loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) \
      (if (i32.gt_u (table.size $t) (i32.const 65536)) (then (loop $l (br $l)))) unreachable";
 /// The same of memory: what it asked for last is what it was refused.
-const GROW_MEMORY: &str = "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) i32.const 1024";
+const GROW_MEMORY: &str =
+    "(loop $more (br_if $more (i32.ne (memory.grow (i32.const 16)) (i32.const -1)))) i32.const 1024";
 
 /// Row, what it does, the module, the verdict.
 fn modules() -> Vec<(&'static str, &'static str, Module, Verdict)> {
@@ -64,8 +69,18 @@ fn modules() -> Vec<(&'static str, &'static str, Module, Verdict)> {
             Fails("trap", "stack"),
         ),
         ("trap-in-start", "", Module { more: deep, realloc: "call $deep i32.const 8", ..GOOD }, Fails("trap", "stack")),
-        ("memory-from-the-start", "is made with more memory than it may have", Module { memory: "300", ..GOOD }, MEMORY),
-        ("memory-grown-by-hand", "takes memory until it gets no more, and goes on", Module { handle: GROW_MEMORY, ..GOOD }, Verdict::Harmless),
+        (
+            "memory-from-the-start",
+            "is made with more memory than it may have",
+            Module { memory: "300", ..GOOD },
+            MEMORY,
+        ),
+        (
+            "memory-grown-by-hand",
+            "takes memory until it gets no more, and goes on",
+            Module { handle: GROW_MEMORY, ..GOOD },
+            Verdict::Harmless,
+        ),
         (
             "table-growth",
             "lets a table grow without end",
@@ -79,8 +94,18 @@ fn modules() -> Vec<(&'static str, &'static str, Module, Verdict)> {
             Fails("trap", ""),
         ),
         ("answer-that-lies", "", Module { handle: "i32.const 1025", ..GOOD }, Fails("trap", "")),
-        ("answer-that-lies", "", Module { handle: "(i32.store8 (i32.const 1024) (i32.const 77)) i32.const 1024", ..GOOD }, Fails("trap", "")),
-        ("answer-that-lies", "", Module { handle: "(i32.store8 (i32.const 1028) (i32.const 9)) i32.const 1024", ..GOOD }, Fails("trap", "")),
+        (
+            "answer-that-lies",
+            "",
+            Module { handle: "(i32.store8 (i32.const 1024) (i32.const 77)) i32.const 1024", ..GOOD },
+            Fails("trap", ""),
+        ),
+        (
+            "answer-that-lies",
+            "",
+            Module { handle: "(i32.store8 (i32.const 1028) (i32.const 9)) i32.const 1024", ..GOOD },
+            Fails("trap", ""),
+        ),
         ("answer-that-lies", "", Module { handle: publications!(0, 10_000_000), ..GOOD }, Fails("trap", "")),
         ("answer-that-lies", "", Module { handle: publications!("-8", 1), ..GOOD }, Fails("trap", "")),
         ("answer-that-lies", "", Module { realloc: "i32.const -8", ..GOOD }, Fails("trap", "")),

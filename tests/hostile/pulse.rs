@@ -45,7 +45,8 @@ impl Pulse {
         let peer = Arc::new(Peer::connect(&vhost.url).await);
         let (options, arguments) = (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
         let echo = vhost.unique("echo");
-        let mut answers = peer.channel().basic_consume(echo.as_str().into(), "".into(), options, arguments).await.unwrap();
+        let mut answers =
+            peer.channel().basic_consume(echo.as_str().into(), "".into(), options, arguments).await.unwrap();
         let seen: Arc<Mutex<Seen>> = Arc::default();
         let seen_by_task = Arc::clone(&seen);
         tokio::spawn(async move {
@@ -94,7 +95,13 @@ impl Pulse {
         };
         let properties = persistent().with_delivery_mode(1).with_message_id(number.to_string().into());
         let options = BasicPublishOptions::default();
-        let sent = self.peer.channel().basic_publish("".into(), self.queue.as_str().into(), options, self.body.as_bytes(), properties);
+        let sent = self.peer.channel().basic_publish(
+            "".into(),
+            self.queue.as_str().into(),
+            options,
+            self.body.as_bytes(),
+            properties,
+        );
         drop(sent.await.unwrap());
     }
 }

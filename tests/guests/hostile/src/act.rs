@@ -86,7 +86,8 @@ pub fn act(name: &str, argument: &str) {
 
 /// What would clear a screen, ring a bell, turn the direction of writing, and pass for a line of the host's own.
 fn terminal(length: usize) -> String {
-    let forged = "\u{1b}[2J\u{1b}[31m\u{7}\u{8}\r\u{202e}\n2026-01-01T00:00:00.000000Z ERROR wabbit: forged worker=good\n";
+    let forged =
+        "\u{1b}[2J\u{1b}[31m\u{7}\u{8}\r\u{202e}\n2026-01-01T00:00:00.000000Z ERROR wabbit: forged worker=good\n";
     forged.repeat(1 + length / forged.len())
 }
 

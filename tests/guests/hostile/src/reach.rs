@@ -22,9 +22,31 @@ static KEPT: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 /// Paths that a program would look at first.
 const PATHS: &[&str] = &[
-    "/", ".", "..", "../..", "../manifests", "../../../../../../etc/passwd", "/etc/passwd", "/etc/shadow", "/proc/self/environ",
-    "/proc/self/mem", "/proc/1/environ", "/dev/zero", "/dev/mem", "/tmp", "/root", "plugins", "manifests/good.toml", "wabbit.toml",
-    "//etc//passwd", "./../etc/passwd", "..\\..\\", "C:\\", "\0", "/var/run/docker.sock", "~/.ssh/id_rsa",
+    "/",
+    ".",
+    "..",
+    "../..",
+    "../manifests",
+    "../../../../../../etc/passwd",
+    "/etc/passwd",
+    "/etc/shadow",
+    "/proc/self/environ",
+    "/proc/self/mem",
+    "/proc/1/environ",
+    "/dev/zero",
+    "/dev/mem",
+    "/tmp",
+    "/root",
+    "plugins",
+    "manifests/good.toml",
+    "wabbit.toml",
+    "//etc//passwd",
+    "./../etc/passwd",
+    "..\\..\\",
+    "C:\\",
+    "\0",
+    "/var/run/docker.sock",
+    "~/.ssh/id_rsa",
 ];
 
 /// `Err` says what was reached; nothing where `act` is none of these.
@@ -85,11 +107,7 @@ fn state() -> Result<(), String> {
     let mut kept = KEPT.lock().map_err(|error| error.to_string())?;
     let before = kept.len();
     kept.extend_from_slice(b"left behind");
-    if count == 0 && before == 0 {
-        Ok(())
-    } else {
-        Err(format!("the state of {count} deliveries"))
-    }
+    if count == 0 && before == 0 { Ok(()) } else { Err(format!("the state of {count} deliveries")) }
 }
 
 /// Headers that only the host may write, and what it makes of them.
