@@ -45,7 +45,7 @@ faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing
 
 .PHONY: hostile
 hostile: setup guests ## try N hostile deliveries of SEED, and see that the sandbox holds
-	@N='$(N)' SEED='$(SEED)' scripts/hostile
+	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/hostile
 
 .PHONY: plugins
 plugins: setup build ## compile the example handlers into plugins/

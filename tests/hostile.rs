@@ -86,7 +86,7 @@ fn every_row_says_what_it_does() {
     assert!(corpus::LATER.iter().all(|name| known.contains(name)), "{:?}", corpus::LATER);
 }
 
-/// As long as one likes: `N` deliveries of `SEED`, in rounds, and the good worker's time beside them.
+/// As long as one likes: `N` deliveries of `SEED`, in rounds, of all or of one `CASE` of the table, and the good worker's time beside them.
 #[tokio::test(flavor = "multi_thread")]
 #[ignore = "a campaign: make hostile"]
 async fn a_campaign() {
@@ -95,7 +95,8 @@ async fn a_campaign() {
         _ => default,
     };
     let (count, seed) = (number("N", 20_000), number("SEED", SEED));
-    let report = Campaign { deliveries: usize::try_from(count).unwrap(), seed }.run().await;
+    let only = env::var("CASE").ok().filter(|name| !name.is_empty());
+    let report = Campaign { deliveries: usize::try_from(count).unwrap(), seed, only }.run().await;
     println!("{}", report.markdown());
     assert!(report.violations.is_empty(), "{} violations", report.violations.len());
 }

@@ -26,6 +26,8 @@ const RATIO_MAX: f64 = 1.5;
 pub struct Campaign {
     pub deliveries: usize,
     pub seed: u64,
+    /// Deliveries of this row alone.
+    pub only: Option<String>,
 }
 
 /// What came of it.
@@ -76,6 +78,13 @@ pub fn deliveries(cases: &[Case]) -> Vec<usize> {
 }
 
 impl Campaign {
+    fn chosen(&self, cases: &[Case]) -> Vec<usize> {
+        let only = |case: &usize| self.only.as_ref().is_none_or(|name| cases[*case].name == name);
+        let chosen: Vec<usize> = deliveries(cases).into_iter().filter(only).collect();
+        assert!(!chosen.is_empty(), "no deliveries of `{}`", self.only.as_deref().unwrap_or_default());
+        chosen
+    }
+
     /// Runs it, and tells each round on stderr.
     pub async fn run(&self) -> Report {
         let begun = Instant::now();
@@ -89,7 +98,7 @@ impl Campaign {
         }
         let mut violations = arena.judge_files().await;
         let (slow, quick): (Vec<usize>, Vec<usize>) =
-            deliveries(&cases).into_iter().partition(|&case| cases[case].is_slow());
+            self.chosen(&cases).into_iter().partition(|&case| cases[case].is_slow());
         let noise = cases.iter().position(|case| case.name == "noise").unwrap();
         let (mut alone, mut peaceful, mut hostile) = (Vec::new(), Vec::new(), Vec::new());
         let (mut done, mut published) = (0, 0);
@@ -98,11 +107,9 @@ impl Campaign {
             // Each kind is often there, and which ones meet is a matter of luck.
             let chosen: Vec<usize> = (0..count)
                 .map(|_| {
-                    if rng.usize(..SLOW_ONE_IN) == 0 {
-                        slow[rng.usize(..slow.len())]
-                    } else {
-                        quick[rng.usize(..quick.len())]
-                    }
+                    let slowly = quick.is_empty() || !slow.is_empty() && rng.usize(..SLOW_ONE_IN) == 0;
+                    let from = if slowly { &slow } else { &quick };
+                    from[rng.usize(..from.len())]
                 })
                 .collect();
             let pulse = arena.pulse.clone();
