@@ -23,6 +23,7 @@ mod faults;
 mod files;
 mod grants;
 mod headers;
+mod hostile;
 mod http;
 mod invariants;
 mod keyvalue;

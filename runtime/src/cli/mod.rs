@@ -185,7 +185,10 @@ fn settings_with_manifests(overrides: &Overrides) -> Result<Settings, Failed> {
 
 /// An executor for the commands that need one.
 fn executor() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    // A handler that computes holds its thread for a tick at a time. By its defaults tokio looks at new tasks, timers and
+    // sockets only after dozens of turns, each of which is a tick: new deliveries would wait for a third of a second.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.global_queue_interval(1).event_interval(1).enable_all().build()?)
 }
 
 /// How problems are shown on standard error.
