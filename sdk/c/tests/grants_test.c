@@ -1,5 +1,5 @@
-/* Tests of settings, stores and HTTP requests, run natively with the sanitizers, and so of what stands in for the host in
- * handlers' own tests. */
+/* Tests of settings, stores and HTTP requests, run natively with the sanitizers, and so of what stands in for the host
+ * in handlers' own tests. */
 #undef NDEBUG
 #include <assert.h>
 #include <string.h>
