@@ -287,7 +287,9 @@ static bool set_up(const struct exchange *of, int32_t outgoing, const wabbit_url
   if (host_request_set_scheme(outgoing, 1, wabbit_is(url->scheme, "https"), "", 0)) return malformed(of, "its scheme");
   if (host_request_set_authority(outgoing, 1, url->authority.ptr, url->authority.len))
     return malformed(of, "its host");
-  if (host_request_set_path(outgoing, 1, url->path.ptr, url->path.len)) return malformed(of, "its path");
+  wabbit_str path = url->path;
+  if (*path.ptr == '?') path = wabbit_format(of->call, "/%.*s", WABBIT_ARG(path));
+  if (host_request_set_path(outgoing, 1, path.ptr, path.len)) return malformed(of, "its path");
   return true;
 }
 
