@@ -43,6 +43,10 @@ bench: setup plugins guests ## compare the host with a native consumer
 faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults
 
+.PHONY: hostile
+hostile: setup guests ## try N hostile deliveries of SEED, and see that the sandbox holds
+	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/hostile
+
 .PHONY: plugins
 plugins: setup build ## compile the example handlers into plugins/
 	@$(WABBIT) build --available

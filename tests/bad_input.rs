@@ -13,7 +13,7 @@ use crate::harness::amqp::{Peer, persistent};
 use crate::harness::broker::Broker;
 use crate::harness::host::{self, Host, HostConfig};
 use crate::harness::process::{self, Output};
-use crate::harness::{DEADLINE, places};
+use crate::harness::{DEADLINE, places, wait_until};
 use crate::outcomes::{guest, row};
 
 const CONTRACT: &str = "wabbit:worker/handler@0.1.0";
@@ -291,9 +291,15 @@ async fn a_broker_that_comes_later_is_found() {
     let config = HostConfig::new(&url).plugin("probe.wasm", &guest("probe")).manifest("good", GOOD);
     let mut host = Host::start(config);
     host.wait_for_log("no broker").await;
-    let (status, reasons) = host.get_status("/readyz").await;
-    assert_eq!(status, 503);
-    expect_all(&reasons, &["no broker", &place.to_string(), "worker `good` waits for the broker"]);
+    // Its worker begins as soon as the plugin is compiled.
+    let waits = "worker `good` waits for the broker";
+    wait_until(DEADLINE, waits, async || match host.get_status("/readyz").await {
+        (503, reasons) if reasons.contains(waits) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+    let (_, reasons) = host.get_status("/readyz").await;
+    expect_all(&reasons, &["no broker", &place.to_string()]);
     assert_eq!(host.get_status("/healthz").await.0, 200, "it lives, though it has nothing to do");
     assert_eq!(row(&host, "good").await["state"], "waiting");
 

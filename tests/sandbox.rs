@@ -310,21 +310,6 @@ async fn what_handlers_write_is_bounded_and_harmless() {
     stage.host.wait_for_log("lines dropped").await;
 }
 
-/// Whatever a guest reaches for: no folder, no network, no environment, no arguments.
-#[tokio::test]
-async fn a_guest_reaches_nothing() {
-    let more = "[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n";
-    let stage = stage("reach", "", &[("probe", &worker("work", more))]).await;
-    let (_, after) = stage.vhost.url.rsplit_once('@').unwrap();
-    let broker = after.split_once('/').map_or(after, |(address, _)| address);
-    stage.send("1", &json!({"do": "reach", "tcp": broker, "to": "/@out"}).to_string()).await;
-    let told = stage.take("out", 1).await.remove(0).json();
-    assert_eq!((&told["arguments"], &told["environment"]), (&json!([]), &json!([])));
-    for what in ["folder", "tcp"] {
-        assert!(told[what].as_str().is_some_and(|error| error != "ok"), "{what}: {told}");
-    }
-}
-
 /// What is allowed of memory can be used, by many at once, and what they used is given back.
 #[tokio::test]
 async fn memory_within_the_limit_is_there_each_time() {

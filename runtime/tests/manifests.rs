@@ -10,12 +10,13 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::{sys::stat::Mode, unistd::mkfifo};
 use wabbit::manifest::{
     Ceilings, Folder, parse, read_folder,
     report::{Problem, Style, render, rows},
 };
 
-const CEILINGS: Ceilings = Ceilings { memory: 256 << 20 };
+const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
 
 #[test]
 fn every_error_is_worded_as_expected() {
@@ -63,6 +64,7 @@ fn every_problem_of_a_folder_is_worded_as_expected() {
     symlink("nowhere", folder.path().join("dangling.toml")).unwrap();
     symlink("loop.toml", folder.path().join("loop.toml")).unwrap();
     symlink("/dev/null", folder.path().join("device.toml")).unwrap();
+    mkfifo(&folder.path().join("pipe.toml"), Mode::S_IRWXU).unwrap();
     symlink("good.toml", folder.path().join("not-toml.link")).unwrap();
     // None of these is a manifest.
     for name in [".hidden.toml", "#edited.toml", "good.toml~", ".good.toml.swp", "README.md"] {

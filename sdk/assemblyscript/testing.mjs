@@ -13,6 +13,8 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { folders } from "./folders.mjs";
+import { grants } from "./grants.mjs";
 
 const WASI = "wasi_snapshot_preview1";
 const HANDLE = "wabbit:worker/handler@0.1.0#handle";
@@ -88,13 +90,19 @@ export function build(url) {
 
 /**
  * Instantiates the handler with those bytes, or in that file, which may ask for its worker's name and the milliseconds
- * left.
+ * left. What a manifest would grant it:
+ *
+ *   config, secrets: { from: "shop@example.com" }
+ *   keyvalue: { orders: {} } // the store's values, as buffers, which the handler reads and writes there
+ *   http: ({ method, url, headers, body, timeout_ns }) => ({ status, headers, body }), or an error's name
+ *   files: { "/reports": {} } // the folder's files, as buffers
+ *
  * `wasi` gives more functions of WASI preview 1, for a module of another language; it is called with a function that
  * gives the memory.
  */
-export function load(handler, { worker = "test", remaining_ms = 5000, wasi = () => ({}) } = {}) {
+export function load(handler, { worker = "test", remaining_ms = 5000, wasi = () => ({}), ...granted } = {}) {
   const bytes = typeof handler === "string" ? readFileSync(handler) : handler;
-  return new Handler(new WebAssembly.Module(bytes), worker, remaining_ms, wasi);
+  return new Handler(new WebAssembly.Module(bytes), worker, remaining_ms, wasi, granted);
 }
 
 class Handler {
@@ -105,11 +113,25 @@ class Handler {
   /** True while the component model forbids to call out: while arguments are lowered and in post-return. */
   #closed = false;
   #exports;
+  #handles;
 
-  constructor(module, worker, remainingMs, wasi) {
+  constructor(module, worker, remainingMs, wasi, granted) {
+    const memory = {
+      view: () => this.#view,
+      at: (address, length) => this.#bytesAt(address, length),
+      text: (at, text) => this.#text(at, text),
+      bytes: (at, bytes) => this.#bytes(at, bytes),
+      allocate: (size, align) => this.#allocate(size, align),
+    };
+    const { tables, handles } = grants(granted, memory);
+    this.#handles = handles;
+    const { fd_write, ...files } = folders(granted.files ?? {}, memory);
     const known = {
+      ...mapped(tables, (call) => (...values) => this.#within(() => call(...values))),
       [WASI]: {
-        fd_write: (_descriptor, list, count, written) => this.#write(list, count, written),
+        ...files,
+        fd_write: (descriptor, list, count, written) =>
+          descriptor > 2 ? fd_write(descriptor, list, count, written) : this.#write(list, count, written),
         proc_exit: (code) => {
           throw new WebAssembly.RuntimeError(`exit ${code}`);
         },
@@ -137,6 +159,11 @@ class Handler {
   /** How many bytes the handler's memory has. */
   get memoryBytes() {
     return this.#exports.memory.buffer.byteLength;
+  }
+
+  /** How many resources of the host the handler has in hand, such as open stores. */
+  get handles() {
+    return this.#handles.count;
   }
 
   /** One delivery through the handler. */
@@ -167,9 +194,11 @@ class Handler {
 
   #within(call) {
     this.#closed = true;
-    const value = call();
-    this.#closed = false;
-    return value;
+    try {
+      return call();
+    } finally {
+      this.#closed = false;
+    }
   }
 
   get #view() {
@@ -359,6 +388,13 @@ class Handler {
     }
   }
 }
+
+const mapped = (tables, change) => Object.fromEntries(
+  Object.entries(tables).map(([from, table]) => [
+    from,
+    Object.fromEntries(Object.entries(table).map(([name, call]) => [name, change(call)])),
+  ]),
+);
 
 const number = (big) => (Number.isSafeInteger(Number(big)) ? Number(big) : big);
 

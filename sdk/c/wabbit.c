@@ -59,13 +59,27 @@ void *wabbit_resize(wabbit_call *call, void *memory, size_t size) {
   return block->memory;
 }
 
-void wabbit_defer(wabbit_call *call, void (*function)(void *), void *argument) {
+static void add(wabbit_call *call, struct deferred **list, void (*function)(void *), void *argument) {
   struct deferred *deferred = (struct deferred *)wabbit_alloc(call, sizeof *deferred);
-  *deferred = (struct deferred){.function = function, .argument = argument, .next = call->deferred};
-  call->deferred = deferred;
+  *deferred = (struct deferred){.function = function, .argument = argument, .next = *list};
+  *list = deferred;
+}
+
+void wabbit_defer(wabbit_call *call, void (*function)(void *), void *argument) {
+  add(call, &call->deferred, function, argument);
+}
+
+void wabbit_at_return(wabbit_call *call, void (*function)(void *), void *argument) {
+  add(call, &call->returning, function, argument);
+}
+
+void wabbit_call_return(wabbit_call *call) {
+  for (struct deferred *each = call->returning; each; each = each->next) each->function(each->argument);
+  call->returning = NULL;
 }
 
 void wabbit_call_reset(wabbit_call *call) {
+  wabbit_call_return(call);
   for (struct deferred *each = call->deferred; each; each = each->next) each->function(each->argument);
   for (struct block *block = call->blocks, *next; block; block = next) {
     next = block->next;
@@ -222,6 +236,10 @@ void wabbit_fail(wabbit_call *call, const char *format, ...) {
   memset(&call->result, 0, sizeof call->result);
   call->result.failed = true;
   call->result.error = why;
+}
+
+wabbit_str wabbit_failure(wabbit_call *call) {
+  return call->result.failed && call->result.error.ptr ? call->result.error : wabbit_cstr("");
 }
 
 /* ---- publishing ---- */

@@ -40,6 +40,22 @@ typedef struct wabbit_opt_str {
   wabbit_str value;
 } wabbit_opt_str;
 
+/* Several of them. */
+typedef struct wabbit_strs {
+  wabbit_str *ptr;
+  size_t len;
+} wabbit_strs;
+
+/* Names with values, such as the manifest's settings and HTTP's headers. */
+typedef struct wabbit_pair {
+  wabbit_str name, value;
+} wabbit_pair;
+
+typedef struct wabbit_pairs {
+  wabbit_pair *ptr;
+  size_t len;
+} wabbit_pairs;
+
 typedef struct wabbit_opt_u8 {
   bool some;
   uint8_t value;
@@ -163,6 +179,10 @@ void wabbit_retry_after(wabbit_call *call, uint32_t ms);
 void wabbit_dead_letter(wabbit_call *call, const char *format, ...) WABBIT_PRINTF(2, 3);
 /* A failure, for this reason: nothing is published, and the manifest's failure policy decides about retries. */
 void wabbit_fail(wabbit_call *call, const char *format, ...) WABBIT_PRINTF(2, 3);
+
+/* Why the delivery has failed, as things stand; empty where it has not. For what the host was asked and did not do
+ * (wabbit_keyvalue.h, wabbit_http.h): `wabbit_dead_letter(call, "%.*s", WABBIT_ARG(wabbit_failure(call)))`. */
+wabbit_str wabbit_failure(wabbit_call *call);
 
 /* ---- publishing ---- */
 

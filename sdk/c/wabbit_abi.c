@@ -80,17 +80,28 @@ __attribute__((import_module("wabbit:worker/context@0.1.0"), import_name("worker
 __attribute__((import_module("wabbit:worker/context@0.1.0"), import_name("remaining-ms"))) uint32_t
 host_remaining_ms(void);
 
-static void release(const void *memory, size_t len) {
+void wabbit_release(const void *memory, size_t len) {
   /* An empty list points nowhere: see `cabi_realloc`. */
   if (len) free((void *)memory);
+}
+
+void wabbit_adopt(wabbit_call *call, const void *memory, size_t len) {
+  if (len) wabbit_defer(call, free, (void *)memory);
+}
+
+void wabbit_adopt_pairs(wabbit_call *call, wabbit_pairs pairs) {
+  for (size_t i = 0; i < pairs.len; i++) {
+    wabbit_adopt(call, pairs.ptr[i].name.ptr, pairs.ptr[i].name.len);
+    wabbit_adopt(call, pairs.ptr[i].value.ptr, pairs.ptr[i].value.len);
+  }
+  wabbit_adopt(call, pairs.ptr, pairs.len);
 }
 
 wabbit_str wabbit_worker(wabbit_call *call) {
   wabbit_str name;
   host_worker(&name);
-  wabbit_str copy = wabbit_copy(call, name);
-  release(name.ptr, name.len);
-  return copy;
+  wabbit_adopt(call, name.ptr, name.len);
+  return name;
 }
 
 uint32_t wabbit_remaining_ms(void) { return host_remaining_ms(); }
@@ -102,7 +113,7 @@ uint32_t wabbit_remaining_ms(void) { return host_remaining_ms(); }
 __attribute__((export_name("cabi_realloc"))) void *cabi_realloc(void *old, size_t old_size, size_t alignment,
                                                                 size_t size) {
   if (size == 0) {
-    release(old, old_size);
+    wabbit_release(old, old_size);
     return (void *)alignment;
   }
   /* malloc aligns for everything that the contract and the adapter have. */
@@ -121,18 +132,19 @@ wabbit_export_handle(wabbit_delivery *delivery) {
   wabbit_handle(&call, delivery);
   /* Nothing else would flush what printf holds. Costs nothing where stdout is not used. */
   fflush(NULL);
+  wabbit_call_return(&call);
   return wabbit_call_result(&call);
 }
 
 static void release_option(wabbit_opt_str text) {
-  if (text.some) release(text.value.ptr, text.value.len);
+  if (text.some) wabbit_release(text.value.ptr, text.value.len);
 }
 
 static void release_header(wabbit_header header) {
-  release(header.name.ptr, header.name.len);
+  wabbit_release(header.name.ptr, header.name.len);
   uint8_t kind = header.value.kind;
   if (kind == WABBIT_TEXT || kind == WABBIT_BINARY || kind == WABBIT_JSON)
-    release(header.value.str.ptr, header.value.str.len);
+    wabbit_release(header.value.str.ptr, header.value.str.len);
 }
 
 __attribute__((export_name("cabi_post_wabbit:worker/handler@0.1.0#handle"))) void
@@ -140,12 +152,12 @@ wabbit_export_done(const wabbit_result *result) {
   (void)result;
   wabbit_call_reset(&call);
   const wabbit_properties *properties = &delivered->properties;
-  release(delivered->body.ptr, delivered->body.len);
-  release(delivered->exchange.ptr, delivered->exchange.len);
-  release(delivered->routing_key.ptr, delivered->routing_key.len);
-  release(delivered->queue.ptr, delivered->queue.len);
+  wabbit_release(delivered->body.ptr, delivered->body.len);
+  wabbit_release(delivered->exchange.ptr, delivered->exchange.len);
+  wabbit_release(delivered->routing_key.ptr, delivered->routing_key.len);
+  wabbit_release(delivered->queue.ptr, delivered->queue.len);
   for (size_t i = 0; i < properties->headers.len; i++) release_header(properties->headers.ptr[i]);
-  release(properties->headers.ptr, properties->headers.len);
+  wabbit_release(properties->headers.ptr, properties->headers.len);
   release_option(properties->content_type);
   release_option(properties->content_encoding);
   release_option(properties->correlation_id);

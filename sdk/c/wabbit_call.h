@@ -20,7 +20,7 @@ struct wabbit_call {
   wabbit_result result;
   struct pending *first, *last;
   size_t pending;
-  struct deferred *deferred;
+  struct deferred *returning, *deferred;
   struct block *blocks;
   char *chunk;
   size_t chunk_left;
@@ -30,6 +30,28 @@ struct wabbit_call {
  * bytes from the start. */
 enum { WABBIT_LARGE = 1024 };
 void *wabbit_resize(wabbit_call *call, void *memory, size_t size);
+
+/* Has `function` called with `argument` when the handler returns, while the host may still be called: after that, it
+ * may not. */
+void wabbit_at_return(wabbit_call *call, void (*function)(void *), void *argument);
+/* Calls these. */
+void wabbit_call_return(wabbit_call *call);
+
+#ifdef __wasm__
+/* Text or a list from the host, which lives until the call is over. */
+void wabbit_adopt(wabbit_call *call, const void *memory, size_t len);
+void wabbit_adopt_pairs(wabbit_call *call, wabbit_pairs pairs);
+/* Frees it at once. */
+void wabbit_release(const void *memory, size_t len);
+#endif
+
+/* The parts of a URL that a request is made of. False where it has none. */
+typedef struct wabbit_url {
+  wabbit_str scheme, authority;
+  /* With the query, without a fragment. */
+  wabbit_str path;
+} wabbit_url;
+bool wabbit_url_parse(wabbit_str text, wabbit_url *url);
 
 /* Ends the call: frees all its memory, and makes it ready for another. */
 void wabbit_call_reset(wabbit_call *call);

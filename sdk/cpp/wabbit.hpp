@@ -314,5 +314,11 @@ inline std::chrono::milliseconds remaining() { return std::chrono::milliseconds(
   auto&& name = expression;                                      \
   if (!name) return std::unexpected(std::move(name).error());    \
   declaration = *std::move(name)
+// The same of an expected without a value: `WABBIT_CHECK(store.set("key", "value"));`
+#define WABBIT_CHECK(expression)                                                                      \
+  do {                                                                                                \
+    if (auto&& wabbit_checked = expression; !wabbit_checked)                                          \
+      return std::unexpected(std::move(wabbit_checked).error());                                      \
+  } while (false)
 #define WABBIT_JOIN(a, b) WABBIT_JOIN_(a, b)
 #define WABBIT_JOIN_(a, b) a##b

@@ -69,6 +69,25 @@ inline Delivery delivery(const wabbit_delivery& from) {
 
 inline wabbit_str str(std::string_view text) { return {text.data(), text.size()}; }
 
+// One question to the host: what it answers lives as long as this.
+struct Asking {
+  wabbit_call* call = wabbit_call_new();
+
+  Asking() = default;
+  Asking(const Asking&) = delete;
+  ~Asking() { wabbit_call_free(call); }
+  // Why it was not answered.
+  std::string reason() const { return text(wabbit_failure(call)); }
+  std::unexpected<Error> failure() const { return std::unexpected(Error(reason())); }
+};
+
+inline std::vector<std::pair<std::string, std::string>> pairs(wabbit_pairs from) {
+  std::vector<std::pair<std::string, std::string>> to;
+  to.reserve(from.len);
+  for (std::size_t i = 0; i < from.len; i++) to.emplace_back(text(from.ptr[i].name), text(from.ptr[i].value));
+  return to;
+}
+
 inline wabbit_opt_str opt(const std::optional<std::string>& text) {
   return text ? wabbit_some_str(str(*text)) : wabbit_opt_str{};
 }

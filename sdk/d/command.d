@@ -53,7 +53,17 @@ extern (C) nothrow @nogc {
     private void* realloc(void* memory, size_t size);
     private ptrdiff_t read(int file, void* memory, size_t size);
     private ptrdiff_t write(int file, const(void)* memory, size_t size);
+    private const(char)* getenv(const(char)* name);
+    private void* fopen(const(char)* path, const(char)* mode);
+    private size_t fread(void* memory, size_t size, size_t count, void* file);
+    private size_t fwrite(const(void)* memory, size_t size, size_t count, void* file);
+    private int ferror(void* file);
+    private int fclose(void* file);
+    private char* strerror(int error);
 }
+
+version (WebAssembly) private extern (C) extern __gshared int errno;
+else import core.stdc.errno : errno;
 
 nothrow @nogc:
 
@@ -129,13 +139,26 @@ private size_t length(const(char)* text) {
 
 /// Reads all of stdin, which is the delivery.
 Json readDelivery() {
+    return parse(readAll(&readInput, null));
+}
+
+private size_t readInput(void* memory, size_t size, void*) {
+    const got = read(0, memory, size);
+    return got < 0 ? 0 : got;
+}
+
+private size_t readSome(void* memory, size_t size, void* file) {
+    return fread(memory, 1, size, file);
+}
+
+private const(char)[] readAll(size_t function(void*, size_t, void*) nothrow @nogc readSome, void* from) {
     size_t length = 0, capacity = 1 << 16;
     char* text = cast(char*) allocate(null, capacity);
     for (;;) {
         // By a half, so that a large body does not take twice its size.
         if (length == capacity) text = cast(char*) allocate(text, capacity += capacity / 2);
-        const got = read(0, text + length, capacity - length);
-        if (got <= 0) return parse(text[0 .. length]);
+        const got = readSome(text + length, capacity - length, from);
+        if (got == 0) return text[0 .. length];
         length += got;
     }
 }
@@ -211,6 +234,58 @@ const(char)[] json(T...)(T members) {
     auto writer = wabbit_json_write(call());
     put(&writer, record(members));
     return writer.ptr[0 .. writer.len];
+}
+
+// ---- what the manifest grants ----
+
+/// The value of this name in the manifest's `env` or `secrets`; null where it is in neither.
+const(char)[] environment(const(char)[] name) {
+    const value = getenv(concat(name, "\0").ptr);
+    return value is null ? null : value[0 .. length(value)];
+}
+
+/// Why a file could not be read or written: the text is empty where it could.
+struct FileError {
+    const(char)[] text;
+
+    bool opCast(T : bool)() const nothrow @nogc {
+        return text.length > 0;
+    }
+}
+
+/// Reads a whole file.
+FileError readFile(const(char)[] path, out const(char)[] contents) {
+    auto file = fopen(concat(path, "\0").ptr, "rb");
+    if (file is null) return fileError(path);
+    contents = readAll(&readSome, file);
+    const error = ferror(file) ? fileError(path) : FileError();
+    fclose(file);
+    return error;
+}
+
+/// Writes a file, in place of the one that is there.
+FileError writeFile(const(char)[] path, const(char)[] contents) {
+    return writeTo(path, contents, "wb");
+}
+
+/// Adds to the end of a file, which is made where there is none.
+FileError appendFile(const(char)[] path, const(char)[] contents) {
+    return writeTo(path, contents, "ab");
+}
+
+private FileError writeTo(const(char)[] path, const(char)[] contents, const(char)* mode) {
+    auto file = fopen(concat(path, "\0").ptr, mode);
+    if (file is null) return fileError(path);
+    const whole = fwrite(contents.ptr, 1, contents.length, file) == contents.length;
+    const error = whole ? FileError() : fileError(path);
+    // What was kept back is written now.
+    const closed = fclose(file) == 0;
+    return whole && !closed ? fileError(path) : error;
+}
+
+private FileError fileError(const(char)[] path) {
+    const why = strerror(errno);
+    return FileError(concat(path, ": ", why[0 .. length(why)]));
 }
 
 // ---- text ----

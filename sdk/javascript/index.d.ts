@@ -216,3 +216,185 @@ export declare const context: {
   /** Milliseconds until the host ends this call, as the manifest's `limits.time` bounds it. */
   remainingMs(): number;
 };
+
+/** What the manifest tells a handler: `[grant] config` and `[grant] secrets`. */
+export declare const config: {
+  /** The value of that name in `config` or `secrets`, undefined where it is in neither. */
+  get(name: string): string | undefined;
+  /** The same, and an error where there is none. */
+  require(name: string): string;
+  /** The same of a secret, which is not printed by accident. */
+  secret(name: string): Secret;
+  /** All names of `config` with their values. Secrets are left out. */
+  all(): Map<string, string>;
+};
+
+/** A value that shows itself as `***`. */
+export interface Secret {
+  /** The value itself. */
+  expose(): string;
+  toString(): string;
+  toJSON(): string;
+}
+
+/** What outlives a delivery: the store of `[grant] keyvalue`. Writing takes effect at once, not with the settlement. */
+export declare const keyvalue: {
+  /** The store of that name, which the manifest grants. It goes by `default`, too. */
+  open(name?: string): Store;
+};
+
+/** A store that is open. What it does not do is a `KeyValueError`. */
+export interface Store {
+  /** The value of a key, undefined where it is not there. */
+  get(key: string): Uint8Array | undefined;
+  /** The same as UTF-8 text. */
+  getText(key: string): string | undefined;
+  /** Gives a key a value. */
+  set(key: string, value: string | Uint8Array | ArrayBuffer): void;
+  /** Takes a key away, if it is there. */
+  delete(key: string): void;
+  /** Whether a key is there. */
+  exists(key: string): boolean;
+  /**
+   * Adds a whole number, 1 by default, to one that is 0 where the key is not there, and returns the sum. Nobody comes in
+   * between. In `get` and `set` the number is written in decimal digits. A sum beyond 2^53 is returned rounded.
+   */
+  increment(key: string, by?: number): number;
+  /** All keys, in their order. */
+  keys(): string[];
+}
+
+/** Why a store did not do as it was asked, such as a limit with its value. */
+export class KeyValueError extends Error {
+  constructor(message: string, options?: { cause?: unknown });
+}
+
+/**
+ * Files in the folders of `[grant] files`, by their paths in the handler. Writing takes effect at once, not with the
+ * settlement. What is not done is a `FileError`.
+ */
+export declare const files: {
+  /** The whole of a file. */
+  read(path: string): Uint8Array;
+  /** The same as UTF-8 text. */
+  readText(path: string): string;
+  /** Makes or replaces a file. To have others see all of it or nothing, write it by another name and `rename` it. */
+  write(path: string, data: string | Uint8Array | ArrayBuffer): void;
+  /** Adds to the end of a file, which is made where there is none. */
+  append(path: string, data: string | Uint8Array | ArrayBuffer): void;
+  /** Gives a file another name, within one granted folder. A file that has that name is replaced. */
+  rename(from: string, to: string): void;
+  /** Takes a file away. */
+  delete(path: string): void;
+  /** The names in a folder, sorted. */
+  list(path: string): string[];
+  /** Makes a folder, and those that it is in. One that is there is left alone. */
+  makeFolder(path: string): void;
+};
+
+/** Why a file was not read or written. */
+export class FileError extends Error {
+  constructor(code: string, message: string, options?: { cause?: unknown });
+  /**
+   * `not-granted` where the path is in no granted folder, else as WASI has it: `no-entry`, `not-permitted`,
+   * `insufficient-space`, `is-directory`, …
+   */
+  readonly code: string;
+}
+
+/**
+ * HTTP requests, to the origins of `[grant] http`. Each waits for the whole response, whatever its status. Where there is
+ * none it throws an `HttpError`. A request is sent at once, not with the settlement: a delivery that is tried again
+ * sends it again. Redirects are not followed.
+ */
+export declare const http: {
+  /** Sends a request with that method, such as `HEAD`. */
+  request(method: string, url: string, options?: RequestOptions): HttpResponse;
+  get(url: string, options?: RequestOptions): HttpResponse;
+  post(url: string, options?: RequestOptions): HttpResponse;
+  put(url: string, options?: RequestOptions): HttpResponse;
+  patch(url: string, options?: RequestOptions): HttpResponse;
+  delete(url: string, options?: RequestOptions): HttpResponse;
+};
+
+/** What goes with a request. */
+export interface RequestOptions {
+  /** Those that are undefined are left out. `host` and what concerns the connection is the host's to say. */
+  headers?: { [name: string]: string | undefined } | Iterable<readonly [string, string]>;
+  /** Parameters that are added to the URL's query, whatever signs are in them. Those that are undefined are left out. */
+  query?: { [name: string]: string | number | boolean | undefined };
+  /** The body, empty by default. The content type is left as it is. */
+  body?: string | Uint8Array | ArrayBuffer;
+  /** The body as text. The content type is `text/plain` unless another is given. */
+  text?: string;
+  /** A value whose JSON is the body. The content type is `application/json` unless another is given. */
+  json?: unknown;
+  /**
+   * How long each of connecting, waiting for the response and waiting for its next part may take. The host has limits of
+   * its own, and the delivery's time bounds it all.
+   */
+  timeoutMs?: number;
+}
+
+/** What requests and responses have in common. */
+interface HttpMessage {
+  /** Pairs of name and value; those of a response have their names in lower case. */
+  readonly headers: readonly (readonly [string, string])[];
+  /** The whole of it. */
+  readonly body: Uint8Array;
+  /** The first header of that name, in whatever case. */
+  header(name: string): string | undefined;
+  /** The body as UTF-8 text. */
+  text(): string;
+  /** What the body says as JSON. */
+  json(): any;
+}
+
+/** What came back. */
+export interface HttpResponse extends HttpMessage {
+  /** Such as 200. */
+  readonly status: number;
+  /** Whether the status is one of 200 to 299. */
+  readonly ok: boolean;
+  /** The response itself where it is `ok`, else an `HttpError` with the status and the beginning of the body. */
+  success(): this;
+}
+
+/** What was sent, for the test that answers. */
+export interface HttpRequest extends HttpMessage {
+  readonly method: string;
+  /** With the query. */
+  readonly url: string;
+  readonly timeoutMs?: number;
+}
+
+/** Why there is no response, or not the one that was wanted. */
+export class HttpError extends Error {
+  constructor(kind: HttpErrorKind, message: string, options?: { cause?: unknown; status?: number });
+  /** For the handler to act upon. */
+  readonly kind: HttpErrorKind;
+  /** Of the kind `status`, the status. */
+  readonly status?: number;
+}
+
+/**
+ * | kind | |
+ * |---|---|
+ * | `not-granted` | the manifest does not list the origin, or its address is of a network that it does not list |
+ * | `request` | it has no form that could be sent: its URL, its method or a header |
+ * | `connection` | the server cannot be found or reached |
+ * | `timeout` | somebody took too long |
+ * | `too-large` | the body of the request or of the response is larger than the host allows |
+ * | `status` | `success` was asked for, and the status is another |
+ * | `body` | the response's body is not what the handler reads |
+ * | `other` | anything else |
+ */
+export type HttpErrorKind =
+  | "not-granted"
+  | "request"
+  | "connection"
+  | "timeout"
+  | "too-large"
+  | "status"
+  | "body"
+  | "other";

@@ -10,7 +10,21 @@ const Arena = @import("arena.zig").Arena;
 const Allocator = std.mem.Allocator;
 
 /// Tests run elsewhere, without a host.
-const in_host = builtin.cpu.arch.isWasm();
+pub const in_host = builtin.cpu.arch.isWasm();
+
+/// A text or a list of bytes, as the host passes it: part of this module's memory.
+pub const Text = extern struct {
+    ptr: [*]const u8,
+    len: usize,
+
+    pub fn of(bytes: []const u8) Text {
+        return .{ .ptr = bytes.ptr, .len = bytes.len };
+    }
+
+    pub fn slice(text: Text) []const u8 {
+        return if (text.len == 0) "" else text.ptr[0..text.len];
+    }
+};
 
 const Handler = fn (Allocator, *const wabbit.Delivery) anyerror!wabbit.Outcome;
 
@@ -19,10 +33,8 @@ pub fn serve(comptime handler: anytype) void {
     const exports = struct {
         fn handle(address: u32) callconv(.c) u32 {
             const allocator = arena.allocator();
-            result = answer(allocator, @ptrFromInt(address)) catch |err| layout.writeFailure(linear, switch (err) {
-                error.Failed => wabbit.problem.text(),
-                else => @errorName(err),
-            });
+            result = answer(allocator, @ptrFromInt(address)) catch |err|
+                layout.writeFailure(linear, if (wabbit.problem.isOf(err)) wabbit.problem.text() else @errorName(err));
             return @intCast(@intFromPtr(&result));
         }
 

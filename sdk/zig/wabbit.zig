@@ -18,6 +18,15 @@ const Allocator = std.mem.Allocator;
 const host = @import("host.zig");
 const layout = @import("layout.zig");
 
+/// Settings and secrets of the manifest.
+pub const config = @import("config.zig");
+/// The store of the manifest.
+pub const keyvalue = @import("keyvalue.zig");
+/// HTTP requests.
+pub const http = @import("http.zig");
+/// Files, in the folders that the manifest grants.
+pub const files = @import("files.zig");
+
 /// Exports the handler under the names of the contract. For a `comptime` block; outside of wasm, as in tests, it does
 /// nothing.
 pub const serve = host.serve;
@@ -233,7 +242,18 @@ pub const problem = struct {
         return buffer[0..length];
     }
 
-    fn set(comptime format: []const u8, arguments: anytype) void {
+    /// Whether an error is one of ours.
+    pub fn isOf(err: anyerror) bool {
+        return switch (err) {
+            error.Failed, error.BodyUnreadable => true,
+            error.HttpNotGranted, error.HttpRequest, error.HttpConnection, error.HttpTimeout => true,
+            error.HttpTooLarge, error.HttpStatus, error.HttpBody, error.HttpFailed => true,
+            error.FileNotGranted, error.FileMissing, error.FileFailed => true,
+            else => false,
+        };
+    }
+
+    pub fn set(comptime format: []const u8, arguments: anytype) void {
         var writer: std.Io.Writer = .fixed(&buffer);
         writer.print(format, arguments) catch {}; // the rest is cut off
         length = writer.end;
@@ -254,6 +274,10 @@ pub const problem = struct {
 test {
     _ = layout;
     _ = @import("arena.zig");
+    _ = config;
+    _ = keyvalue;
+    _ = http;
+    _ = files;
 }
 
 test "a body is read as text" {

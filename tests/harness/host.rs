@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 use super::process::{self, Lines, Output, Process};
 use super::{DEADLINE, places, wait_until};
 
+/// What is done to a host's folder before it starts.
+type Prepare = Box<dyn Fn(&Path) + Send + Sync>;
+
 /// What a host is started with.
 #[derive(Default)]
 pub struct HostConfig {
@@ -26,6 +29,7 @@ pub struct HostConfig {
     amqp_url: String,
     plugins: Vec<(String, Vec<u8>)>,
     manifests: Vec<(String, String)>,
+    prepare: Option<Prepare>,
     arguments: Vec<String>,
     environment: Vec<(String, String)>,
 }
@@ -52,6 +56,12 @@ impl HostConfig {
     /// Adds the manifest `NAME.toml`.
     pub fn manifest(mut self, name: &str, text: &str) -> HostConfig {
         self.manifests.push((name.to_owned(), text.to_owned()));
+        self
+    }
+
+    /// Does this to the folder that has `plugins` and `manifests`, before the host is started: for what is no file.
+    pub fn prepare(mut self, prepare: impl Fn(&Path) + Send + Sync + 'static) -> HostConfig {
+        self.prepare = Some(Box::new(prepare));
         self
     }
 
@@ -96,6 +106,9 @@ impl Host {
         }
         for (name, text) in &config.manifests {
             fs::write(manifests.join(format!("{name}.toml")), text).unwrap();
+        }
+        if let Some(prepare) = &config.prepare {
+            prepare(folder.path());
         }
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, places::ports()));
         let log = Lines::default();

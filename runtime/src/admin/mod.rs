@@ -1,11 +1,14 @@
 //! The admin address: health, workers, metrics. For people, probes and Prometheus; nothing here changes anything.
 
+mod guard;
+
 use std::sync::Arc;
 
 use axum::{
     Json, Router,
-    extract::State as Extract,
+    extract::{Request, State as Extract},
     http::{StatusCode, header::CONTENT_TYPE},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::get,
 };
@@ -16,11 +19,19 @@ use crate::app::{Host, State};
 
 /// Serves until it is dropped.
 pub async fn serve(listener: TcpListener, host: Arc<Host>) {
+    let on_loopback = listener.local_addr().is_ok_and(|address| address.ip().is_loopback());
+    let guard = move |request: Request, next: Next| async move {
+        match guard::check(on_loopback, request.headers()) {
+            Ok(()) => next.run(request).await,
+            Err(reason) => (StatusCode::FORBIDDEN, reason).into_response(),
+        }
+    };
     let router = Router::new()
         .route("/healthz", get(async || "ok\n"))
         .route("/readyz", get(ready))
         .route("/workers", get(workers))
         .route("/metrics", get(metrics))
+        .layer(middleware::from_fn(guard))
         .with_state(host);
     if let Err(error) = axum::serve(listener, router).await {
         tracing::error!("the admin address ended: {error}");
@@ -61,7 +72,8 @@ enum RowState {
 }
 
 async fn workers(Extract(host): Extract<Arc<Host>>) -> Response {
-    let running = host.workers.iter().map(|worker| Row {
+    let loaded = host.loaded();
+    let running = loaded.workers.iter().map(|worker| Row {
         name: worker.name.to_string(),
         state: RowState::Runs(worker.state()),
         plugin: Some(worker.manifest.plugin.clone()),
@@ -71,7 +83,7 @@ async fn workers(Extract(host): Extract<Arc<Host>>) -> Response {
         in_flight: worker.metrics.in_flight.get(),
         last_error: worker.metrics.last_error(),
     });
-    let refused = host.refused.iter().map(|refused| Row {
+    let refused = loaded.refused.iter().map(|refused| Row {
         name: refused.name.clone(),
         state: RowState::Refused {
             state: "refused",

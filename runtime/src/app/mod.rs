@@ -7,17 +7,26 @@ mod running;
 pub mod settings;
 mod worker;
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::PathBuf,
+    pin::pin,
+    sync::{
+        Arc, PoisonError, RwLock, RwLockReadGuard,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     net::TcpListener,
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
 pub use grants::{Grantor, Reach};
-pub use load::{Loaded, Refused, load, version};
+use load::{FOUND_MAX, load_into};
+pub use load::{Found, Loaded, Refused, load, log, version};
 pub use worker::{State, Version, Worker};
 
 use crate::{
@@ -48,10 +57,9 @@ struct Shared {
 
 /// A running host, as it can be looked at from outside.
 pub struct Host {
-    /// The workers that run, by name.
-    pub workers: Vec<Arc<Worker>>,
-    /// What was left out, and why.
-    pub refused: Vec<Refused>,
+    loaded: RwLock<Loaded>,
+    /// Whether there are manifests that were not looked into yet.
+    loading: AtomicBool,
     /// All counters.
     pub metrics: Metrics,
     link: watch::Receiver<Link>,
@@ -76,18 +84,15 @@ pub async fn run(
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Result<(), RunError> {
-    let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
+    let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
     let metrics = Metrics::default();
     let grantor = Grantor::new(&settings, Reach::Real)?;
-    let loaded = load(&settings, &sandbox, &grantor, &metrics).await?;
-    if settings.strict && !loaded.refused.is_empty() {
+    let first = if settings.strict { load(&settings, &sandbox, &grantor, &metrics).await? } else { Loaded::default() };
+    if settings.strict && !first.refused.is_empty() {
         return Err(RunError::Strict);
     }
-    if loaded.workers.is_empty() {
-        tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
-    }
     let (link_sender, link) = watch::channel(Link::Down("not connected yet".into()));
-    let host = Arc::new(Host { workers: loaded.workers, refused: loaded.refused, metrics, link });
+    let host = Arc::new(Host { loaded: RwLock::default(), loading: true.into(), metrics, link });
     let shared = Arc::new(Shared {
         slots: Arc::new(Semaphore::new(sandbox.slots())),
         slots_total: u32::try_from(sandbox.slots()).map_err(anyhow::Error::from)?,
@@ -109,10 +114,36 @@ pub async fn run(
     services.spawn(count_connections(host.link.clone(), host.metrics.clone()));
 
     let mut workers = JoinSet::new();
-    for worker in &host.workers {
-        workers.spawn(Arc::clone(worker).live(Arc::clone(&shared), host.link.clone(), stop.clone()));
+    for worker in first.workers {
+        host.begin(Found::Worker(worker), &mut workers, &shared, &stop);
     }
-    stop.cancelled().await;
+    // The others begin one by one, each as soon as its plugin is there.
+    {
+        let (sender, mut found) = mpsc::channel(FOUND_MAX);
+        let load = async {
+            match settings.strict {
+                true => Ok(()),
+                false => load_into(sender, &settings, &sandbox, &grantor, &host.metrics).await,
+            }
+        };
+        let mut load = pin!(load);
+        while !stop.is_cancelled() {
+            tokio::select! {
+                () = stop.cancelled() => {}
+                Some(found) = found.recv() => host.begin(found, &mut workers, &shared, &stop),
+                ended = &mut load, if host.loading.load(Ordering::Relaxed) => {
+                    ended?;
+                    while let Ok(found) = found.try_recv() {
+                        host.begin(found, &mut workers, &shared, &stop);
+                    }
+                    host.loading.store(false, Ordering::Relaxed);
+                    if host.loaded().workers.is_empty() {
+                        tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
+                    }
+                }
+            }
+        }
+    }
     tracing::info!(grace = %humantime::format_duration(settings.grace), "stopping: finishing what is in hand");
     let drained = tokio::select! {
         () = all(&mut workers) => true,
@@ -157,15 +188,31 @@ async fn count_connections(mut link: watch::Receiver<Link>, metrics: Metrics) {
 }
 
 impl Host {
+    /// The workers that run, by name, and what was left out, and why; as far as that is known.
+    pub fn loaded(&self) -> RwLockReadGuard<'_, Loaded> {
+        self.loaded.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A manifest was looked into; its worker begins.
+    fn begin(&self, found: Found, workers: &mut JoinSet<()>, shared: &Arc<Shared>, stop: &CancellationToken) {
+        if let Found::Worker(worker) = &found {
+            workers.spawn(Arc::clone(worker).live(Arc::clone(shared), self.link.clone(), stop.clone()));
+        }
+        self.loaded.write().unwrap_or_else(PoisonError::into_inner).add(found);
+    }
+
     /// Whether every worker consumes; else what keeps them from it.
     pub fn ready(&self) -> Result<(), Vec<String>> {
         let mut reasons = Vec::new();
+        if self.loading.load(Ordering::Relaxed) {
+            reasons.push("plugins are being compiled".to_owned());
+        }
         match &*self.link.borrow() {
             Link::Down(cause) => reasons.push(format!("no broker: {cause}")),
             Link::Up(session) if session.blocked() => reasons.push("the broker blocks publishers".to_owned()),
             Link::Up(_) => {}
         }
-        for worker in &self.workers {
+        for worker in &self.loaded().workers {
             match worker.state() {
                 State::Consuming | State::Trying => {}
                 State::Paused(reason) => reasons.push(format!("worker `{}`: {reason}", worker.name)),

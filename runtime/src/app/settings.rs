@@ -34,6 +34,8 @@ pub struct Settings {
     pub amqp: Amqp,
     /// The folder of plugins. Default `plugins`.
     pub plugins: PathBuf,
+    /// Whether a manifest has to say the digest of its plugin. Default false.
+    pub require_digest: bool,
     /// The folder of manifests. Default `manifests`.
     pub manifests: PathBuf,
     /// The folder of compiled plugins. Default `$XDG_CACHE_HOME/wabbit`, else `$HOME/.cache/wabbit`.
@@ -55,6 +57,8 @@ pub struct Settings {
     pub keyvalue: keyvalue::Limits,
     /// How handlers' HTTP requests are sent.
     pub http: Http,
+    /// Bounds on compiling plugins.
+    pub compile: Compile,
 }
 
 /// `[amqp]`.
@@ -85,8 +89,31 @@ pub struct HostLimits {
     pub max_publications: usize,
     /// Bytes of one outcome, bodies and headers together. Default 64 MiB.
     pub max_output: usize,
-    /// Plugins that are compiled at once. Default 2.
-    pub compile_threads: usize,
+    /// Calls of the host during one delivery. Default 10,000,000.
+    pub max_host_calls: usize,
+    /// Streams, timers and the like that a handler has open at once. Default 10,000.
+    pub max_handles: usize,
+    /// Elements of a handler's tables, all together. Default 100,000.
+    pub max_tables: usize,
+    /// Bytes of randomness that a handler takes during one delivery. Default 16 MiB.
+    pub max_random: usize,
+    /// Bytes that a worker logs in a second. Default 1 MiB.
+    pub max_log: usize,
+}
+
+/// `[compile]`: what a plugin's file may cost before it runs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Compile {
+    /// Plugins that are compiled at once. Default half of the cores, at least 1.
+    pub at_once: usize,
+    /// For one plugin, by the clock. Default 60 s.
+    pub time: Duration,
+    /// Bytes of address space that the compiler may take for one plugin. Default 2 GiB.
+    pub memory: usize,
+    /// Bytes of a plugin's file. Default 64 MiB.
+    pub file: usize,
+    /// Bytes of machine code that one plugin may become. Default 512 MiB.
+    pub code: usize,
 }
 
 /// `[http]`.
@@ -143,13 +170,15 @@ pub struct Overrides {
     pub strict: Option<bool>,
 }
 
-/// The system's own folders for what a program keeps.
+/// What the system has: its own folders for what a program keeps, and its cores.
 #[derive(Debug, Clone, Default)]
 pub struct Defaults {
     /// For what can be made again.
     pub cache: Option<PathBuf>,
     /// For what is to survive the process.
     pub state: Option<PathBuf>,
+    /// How many threads can run at once; 0 where that is not known.
+    pub cores: usize,
 }
 
 /// Why there are no settings.
@@ -188,6 +217,7 @@ impl Settings {
         let defaults = Defaults {
             cache: default_folder(xdg("XDG_CACHE_HOME"), env::home_dir(), ".cache"),
             state: default_folder(xdg("XDG_STATE_HOME"), env::home_dir(), ".local/state"),
+            cores: std::thread::available_parallelism().map_or(0, usize::from),
         };
         if overrides.config.is_none() && !path.exists() {
             return Self::resolve(None, overrides, defaults);
@@ -225,7 +255,16 @@ impl Settings {
 impl HostLimits {
     /// What manifests are held to.
     pub fn ceilings(&self) -> Ceilings {
-        Ceilings { memory: self.max_memory }
+        Ceilings {
+            memory: self.max_memory,
+            publications: self.max_publications,
+            output: self.max_output,
+            host_calls: self.max_host_calls,
+            handles: self.max_handles,
+            tables: self.max_tables,
+            random: self.max_random,
+            log: self.max_log,
+        }
     }
 }
 

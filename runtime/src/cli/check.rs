@@ -33,7 +33,7 @@ impl Check {
         let settings = settings_with_manifests(&self.settings.overrides())?;
         let executor = executor()?;
         let loaded = executor.block_on(async {
-            let sandbox = Arc::new(Sandbox::new(&settings.host, Some(&settings.cache))?);
+            let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
             let grantor = Grantor::new(&settings, Reach::Nothing)?;
             app::load(&settings, &sandbox, &grantor, &Metrics::default()).await
         })?;
@@ -126,7 +126,7 @@ mod tests {
     #[track_caller]
     fn check(text: &str, expected: &[&str]) {
         let text = format!("plugin = \"a.wasm\"\n{text}");
-        let manifest = parse(Path::new("a.toml"), &text, &Ceilings { memory: 1 << 30 }).unwrap();
+        let manifest = parse(Path::new("a.toml"), &text, &Ceilings::of_memory(1 << 30)).unwrap();
         let told = warnings(&manifest);
         assert_eq!(told.len(), expected.len(), "{told:?}");
         for (told, part) in told.iter().zip(expected) {

@@ -6,7 +6,10 @@ use anyhow::Context as _;
 use clap::Args;
 
 use super::Failed;
-use crate::sandbox::inspect::inspect;
+use crate::{folder, sandbox::inspect::inspect};
+
+/// The largest file that is looked into, in bytes: as large as the setting `file` may be.
+const FILE_BYTES_MAX: u64 = 1 << 30;
 
 #[derive(Args)]
 pub(super) struct Inspect {
@@ -19,7 +22,8 @@ pub(super) struct Inspect {
 
 impl Inspect {
     pub(super) fn execute(self) -> Result<(), Failed> {
-        let bytes = std::fs::read(&self.file).with_context(|| format!("cannot read `{}`", self.file.display()))?;
+        let bytes = folder::read(&self.file, FILE_BYTES_MAX)
+            .with_context(|| format!("cannot read `{}`", self.file.display()))?;
         let found = inspect(&bytes);
         if self.json {
             println!("{}", serde_json::to_string(&found).map_err(anyhow::Error::from)?);

@@ -19,7 +19,7 @@ use crate::{
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{LoadError, LogSink, Sandbox, Source},
+    sandbox::{LoadError, Sandbox, Source},
     telemetry,
 };
 
@@ -81,11 +81,11 @@ impl Invoke {
             None => Manifest::bare("invoke"),
         };
         let plugin_error = |error: LoadError| Failed::Error(anyhow::anyhow!(error.of(&self.file)));
-        let sandbox = Sandbox::new(&settings.host, Some(&settings.cache))?;
-        let plugin = Source::read(&self.file)
+        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
+        let plugin = Source::read(&self.file, settings.compile.file)
             .and_then(|source| sandbox.load(&source, !manifest.grant.files.is_empty()))
             .map_err(plugin_error)?;
-        let log = LogSink::new(manifest.name.as_str().into());
+        let log = app::log(&settings, &manifest);
         let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch })?;
         let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;
         let delivery = self.delivery(&manifest)?;

@@ -17,6 +17,10 @@ use clap::{Args, Parser, Subcommand};
 use crate::amqp::Trouble;
 use crate::app::settings::{Overrides, Settings, SettingsError};
 use crate::manifest::report::Style;
+use crate::sandbox::compile::{
+    self,
+    child::{self, Bounds},
+};
 
 /// Something failed.
 const FAILED: u8 = 1;
@@ -51,6 +55,20 @@ enum Command {
     New(new::New),
     /// Compile the plugins whose sources changed
     Build(build::Build),
+    /// What the host runs for each plugin that it has to compile
+    #[command(name = compile::COMMAND, hide = true)]
+    CompilePlugin(CompilePlugin),
+}
+
+/// Bounds, as the host gives them.
+#[derive(Args)]
+struct CompilePlugin {
+    parent: u32,
+    memory: u64,
+    cpu_seconds: u64,
+    /// Whether a command that is a core module stays one
+    #[arg(action = clap::ArgAction::Set)]
+    module: bool,
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -125,6 +143,9 @@ pub fn main() -> ExitCode {
         Command::Dead(dead) => dead.execute(),
         Command::New(new) => new.execute(),
         Command::Build(build) => build.execute(),
+        Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) => {
+            child::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error)
+        }
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -164,7 +185,10 @@ fn settings_with_manifests(overrides: &Overrides) -> Result<Settings, Failed> {
 
 /// An executor for the commands that need one.
 fn executor() -> anyhow::Result<tokio::runtime::Runtime> {
-    Ok(tokio::runtime::Builder::new_multi_thread().enable_all().build()?)
+    // A handler that computes holds its thread for a tick at a time. By its defaults tokio looks at new tasks, timers and
+    // sockets only after dozens of turns, each of which is a tick: new deliveries would wait for a third of a second.
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    Ok(builder.global_queue_interval(1).event_interval(1).enable_all().build()?)
 }
 
 /// How problems are shown on standard error.

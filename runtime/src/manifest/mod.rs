@@ -3,6 +3,7 @@
 //! A file is read in two steps: the text becomes a tree that knows where each value stands (`read`), and the tree
 //! becomes the validated types below (`parse`), so that whatever holds a [`Manifest`] need not check it again.
 
+pub(crate) mod limits;
 mod parse;
 pub(crate) mod read;
 pub mod report;
@@ -10,10 +11,11 @@ pub(crate) mod values;
 
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
-pub use parse::{Ceilings, parse, read_folder};
+pub use limits::Ceilings;
+pub use parse::{parse, read_folder};
 pub use values::{HttpGrant, Pattern, PublishGrant};
 
-use crate::delivery::Table;
+use crate::{delivery::Table, sandbox::Digest};
 
 /// A validated `manifests/NAME.toml`: one worker.
 #[derive(Debug, Clone, PartialEq)]
@@ -24,6 +26,8 @@ pub struct Manifest {
     pub path: PathBuf,
     /// The file's name in the plugins folder; never a path.
     pub plugin: String,
+    /// What the file must be, byte for byte. None for whatever is there.
+    pub digest: Option<Digest>,
     /// How much of the topology the host takes care of.
     pub declare: Declare,
     /// Declared before the queues.
@@ -176,6 +180,20 @@ pub struct Limits {
     pub memory: usize,
     /// HTTP requests. Default 50.
     pub requests: usize,
+    /// Publications of the outcome. The host's limit where there is none, as for all that follow.
+    pub publications: Option<usize>,
+    /// Bytes of the outcome.
+    pub output: Option<usize>,
+    /// Calls of the host.
+    pub host_calls: Option<usize>,
+    /// Handles that are open at once.
+    pub handles: Option<usize>,
+    /// Elements of tables, all together.
+    pub tables: Option<usize>,
+    /// Bytes of randomness.
+    pub random: Option<usize>,
+    /// Bytes that the worker logs in a second.
+    pub log: Option<usize>,
 }
 
 /// `[failure]`.
@@ -345,6 +363,7 @@ impl Manifest {
             name: name.to_owned(),
             path: PathBuf::new(),
             plugin: String::new(),
+            digest: None,
             declare: Declare::default(),
             exchanges: Vec::new(),
             queues: Vec::new(),
@@ -400,6 +419,17 @@ impl Default for Backoff {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { time: Duration::from_secs(5), memory: 64 * 1024 * 1024, requests: 50 }
+        Self {
+            time: Duration::from_secs(5),
+            memory: 64 * 1024 * 1024,
+            requests: 50,
+            publications: None,
+            output: None,
+            host_calls: None,
+            handles: None,
+            tables: None,
+            random: None,
+            log: None,
+        }
     }
 }

@@ -8,38 +8,23 @@ mod topology;
 use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
-    Ack, Backoff, BreakerPolicy, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Limits, Manifest,
+    Ack, Backoff, BreakerPolicy, Ceilings, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Manifest,
     Order, Publish, PublishGrant, Queue, Unroutable,
+    limits::limits,
     read::{self, Planned, Section},
     report::{Place, Problem},
-    values::{declared_name, network, quoted, show_duration, show_size},
+    values::{declared_name, network, quoted, show_duration},
 };
-use crate::settle::ladder::{DELAY_MAX, DELAY_MIN};
+use crate::{
+    sandbox::Digest,
+    settle::ladder::{DELAY_MAX, DELAY_MIN},
+};
 
 pub use folder::read_folder;
 
-/// What the host allows, which no manifest can exceed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Ceilings {
-    /// Bytes of linear memory of one instance.
-    pub memory: usize,
-}
-
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[
-    planned("", "digest"),
-    planned("", "instance"),
-    planned("", "reload"),
-    planned("consume", "dedupe"),
-    planned("limits", "handles"),
-    planned("limits", "headers"),
-    planned("limits", "host-calls"),
-    planned("limits", "log"),
-    planned("limits", "output"),
-    planned("limits", "publications"),
-    planned("limits", "random"),
-    planned("limits", "tables"),
-];
+const PLANNED: &[Planned] =
+    &[planned("", "instance"), planned("", "reload"), planned("consume", "dedupe"), planned("limits", "headers")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -50,11 +35,6 @@ const BREAKER_WINDOW_MIN: usize = 2;
 const BREAKER_WINDOW_MAX: usize = 1_000;
 const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(100);
 const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
-const TIME_MIN: Duration = Duration::from_millis(1);
-const TIME_MAX: Duration = Duration::from_secs(60 * 60);
-const MEMORY_MIN: usize = 64 << 10;
-const MEMORY_MAX: usize = 4 << 30;
-const REQUESTS_MAX: usize = 10_000;
 const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
 
 /// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
@@ -81,6 +61,7 @@ fn parse_with_places(
         }
         let manifest = Manifest {
             plugin: plugin(top),
+            digest: top.checked("digest", digest),
             limits: top.section("limits", |section| limits(section, ceilings)),
             failure: top.section("failure", |section| failure(section, &name, &queues)),
             breaker: top.has("breaker").then(|| top.section("breaker", breaker)),
@@ -132,6 +113,13 @@ fn plugin_file(text: &str) -> Result<String, Problem> {
     Ok(text.to_owned())
 }
 
+fn digest(text: &str) -> Result<Digest, Problem> {
+    Digest::parse(text).ok_or_else(|| {
+        Problem::new(format!("{} is not a digest", quoted(text)))
+            .hint("`sha256:` and 64 hexadecimal digits, as `wabbit inspect FILE` prints them")
+    })
+}
+
 fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
     let default = Consume::default();
     let prefetch = section.integer("prefetch", 1..=usize::from(u16::MAX));
@@ -180,21 +168,6 @@ fn order_table(section: &mut Section<'_>) -> Option<Order> {
             Err(problem.hint("`\"routing-key\"`, or `\"header:NAME\"`"))
         }
     })
-}
-
-fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
-    let default = Limits::default();
-    let time = section.duration("time", TIME_MIN..=TIME_MAX).unwrap_or(default.time);
-    let memory = section.size("memory", MEMORY_MIN..=MEMORY_MAX);
-    if memory.is_some_and(|memory| memory > ceilings.memory) {
-        let problem = Problem::new(format!("`memory` is more than the host allows: `{}`", show_size(&ceilings.memory)));
-        section.report("memory", problem.hint("lower it, or raise `memory` in `[limits]` of `wabbit.toml`"));
-    }
-    Limits {
-        time,
-        memory: memory.unwrap_or(default.memory.min(ceilings.memory)),
-        requests: section.integer("requests", 1..=REQUESTS_MAX).unwrap_or(default.requests),
-    }
 }
 
 fn failure(section: &mut Section<'_>, worker: &str, queues: &[Queue]) -> FailurePolicy {
@@ -315,10 +288,10 @@ mod tests {
     use super::*;
     use crate::{
         delivery::Value,
-        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Pattern, SecretSource},
+        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource},
     };
 
-    const CEILINGS: Ceilings = Ceilings { memory: 256 << 20 };
+    const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
 
     fn read(text: &str) -> Manifest {
         parse(Path::new("manifests/order-notify.toml"), text, &CEILINGS).unwrap()
@@ -332,6 +305,7 @@ mod tests {
             name: "order-notify".to_owned(),
             path: "manifests/order-notify.toml".into(),
             plugin: "a.wasm".to_owned(),
+            digest: None,
             declare: Declare::Create,
             exchanges: Vec::new(),
             queues: vec![Queue {
@@ -345,7 +319,7 @@ mod tests {
             }],
             other_queues: Vec::new(),
             consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done },
-            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20, requests: 50 },
+            limits: Limits { time: Duration::from_secs(5), memory: 64 << 20, ..Limits::default() },
             failure: FailurePolicy {
                 attempts: 5,
                 backoff: Backoff { first: Duration::from_secs(1), factor: 2.0, max: Duration::from_secs(300) },
@@ -405,6 +379,13 @@ mod tests {
             time = "1m 30s"
             memory = 65_536
             requests = 7
+            publications = 1
+            output = "2KiB"
+            host-calls = 3
+            handles = 4
+            tables = 5
+            random = 6
+            log = "7KiB"
 
             [failure]
             attempts = 3
@@ -474,7 +455,19 @@ mod tests {
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
         assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
-        assert_eq!(manifest.limits, Limits { time: Duration::from_secs(90), memory: 64 << 10, requests: 7 });
+        let limits = Limits {
+            time: Duration::from_secs(90),
+            memory: 64 << 10,
+            requests: 7,
+            publications: Some(1),
+            output: Some(2 << 10),
+            host_calls: Some(3),
+            handles: Some(4),
+            tables: Some(5),
+            random: Some(6),
+            log: Some(7 << 10),
+        };
+        assert_eq!(manifest.limits, limits);
         let expected = FailurePolicy {
             attempts: 3,
             backoff: Backoff { first: DELAY_MIN, factor: 1.5, max: DELAY_MAX },
@@ -530,7 +523,7 @@ mod tests {
         // The defaults keep to what the manifest and the host allow.
         let text = "plugin = \"a.wasm\"\nconsume = { prefetch = 1 }\n[[queue]]\nname = \"jobs\"";
         assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done });
-        let small = Ceilings { memory: 1 << 20 };
+        let small = Ceilings::of_memory(1 << 20);
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"\n[grant]\nkeyvalue = \"orders\"\nconfig = {}";
         let grant = read(text).grant;

@@ -14,7 +14,7 @@ use std::{
 
 use toml::de::DeTable;
 
-pub(crate) use file::text_of;
+pub(crate) use file::{text_in, text_of};
 pub(crate) use section::Section;
 
 use super::report::{Place, Problem};

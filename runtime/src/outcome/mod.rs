@@ -70,6 +70,14 @@ pub enum FailureKind {
     TimeLimit,
     /// The handler wanted more than `[limits] memory`.
     MemoryLimit,
+    /// The handler's tables had more than `[limits] tables` elements.
+    TableLimit,
+    /// The handler called the host more often than `[limits] host-calls`.
+    HostCallLimit,
+    /// The handler had more open than `[limits] handles`.
+    HandleLimit,
+    /// The handler took more than `[limits] random`.
+    RandomLimit,
     /// The outcome is larger than the host takes.
     OutputLimit,
     /// The handler sent more HTTP requests than `[limits] requests`.
@@ -96,12 +104,16 @@ pub enum FailureKind {
 
 impl FailureKind {
     /// Every kind, for metrics that are to start at zero.
-    pub const ALL: [Self; 16] = [
+    pub const ALL: [Self; 20] = [
         Self::HandlerError,
         Self::Trap,
         Self::Exit,
         Self::TimeLimit,
         Self::MemoryLimit,
+        Self::TableLimit,
+        Self::HostCallLimit,
+        Self::HandleLimit,
+        Self::RandomLimit,
         Self::OutputLimit,
         Self::RequestLimit,
         Self::MalformedOutcome,
@@ -123,6 +135,10 @@ impl FailureKind {
             Self::Exit => "exit",
             Self::TimeLimit => "time-limit",
             Self::MemoryLimit => "memory-limit",
+            Self::TableLimit => "table-limit",
+            Self::HostCallLimit => "host-call-limit",
+            Self::HandleLimit => "handle-limit",
+            Self::RandomLimit => "random-limit",
             Self::OutputLimit => "output-limit",
             Self::RequestLimit => "request-limit",
             Self::MalformedOutcome => "malformed-outcome",

@@ -7,6 +7,7 @@ use wasmtime_wasi::I32Exit;
 
 use super::{
     Plugin,
+    bounds::{Overrun, out_of_memory},
     contract::{self, Worker, WorkerPre},
     host::Host,
     http::TooManyRequests,
@@ -70,9 +71,9 @@ impl<'a> Instance<'a> {
         let (tail, limits) = (host.finish_log(), &host.scope.limits);
         match answer {
             // Memory that was refused is often noticed by the handler itself, which then gives up in its own way.
-            Some(Ok(Err(error))) if host.memory.exceeded => Err(out_of_memory(limits, &error, &tail)),
+            Some(Ok(Err(error))) if host.bounds.memory.exceeded => Err(overrun(out_of_memory(limits, &error), &tail)),
             Some(Ok(answer)) => contract::lift(answer, limits),
-            Some(Err(error)) => Err(explain(&error, host.memory.exceeded, limits, &tail)),
+            Some(Err(error)) => Err(explain(&error, host, &tail)),
             None => Err(too_long(limits, &tail)),
         }
     }
@@ -96,10 +97,15 @@ impl CallLimits {
 
 /// A store with the limits of the host's scope.
 pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
-    let output = host.scope.limits.output;
+    let (output, handles) = (host.scope.limits.output, host.scope.limits.handles);
     let mut store = Store::new(engine, host);
-    store.limiter(|host| &mut host.memory);
+    store.limiter(|host| &mut host.bounds);
     store.set_hostcall_fuel(output);
+    store.set_max_component_handles(handles);
+    store.call_hook(|mut store, hook| {
+        let Host { bounds, scope, .. } = store.data_mut();
+        Ok(bounds.crossed(hook, &scope.limits)?)
+    });
     store.set_epoch_deadline(1);
     // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
     // stopped by `within`. In between it yields, so that its thread serves others, too.
@@ -115,7 +121,8 @@ pub(super) async fn within<R>(deadline: Instant, call: impl Future<Output = R>) 
 }
 
 /// The failure behind an error of wasmtime.
-pub(super) fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &CallLimits, tail: &str) -> Failure {
+pub(super) fn explain(error: &wasmtime::Error, host: &Host, tail: &str) -> Failure {
+    let limits = &host.scope.limits;
     let cause = error.root_cause().to_string();
     if let Some(exit) = error.downcast_ref::<I32Exit>() {
         return failure(FailureKind::Exit, format!("the handler called exit({}) instead of returning", exit.0), tail);
@@ -126,8 +133,8 @@ pub(super) fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &C
     if error.downcast_ref::<Trap>() == Some(&Trap::Interrupt) {
         return too_long(limits, tail);
     }
-    if memory_exceeded {
-        return out_of_memory(limits, &cause, tail);
+    if let Some(limit) = host.bounds.overrun(error, limits) {
+        return overrun(limit, tail);
     }
     if error.is::<PoolConcurrencyLimitError>() {
         return Failure::new(FailureKind::Host, format!("no room for one more instance: {cause}"));
@@ -138,9 +145,8 @@ pub(super) fn explain(error: &wasmtime::Error, memory_exceeded: bool, limits: &C
     failure(FailureKind::Trap, cause, tail)
 }
 
-pub(super) fn out_of_memory(limits: &CallLimits, cause: &str, tail: &str) -> Failure {
-    let limit = bytesize::ByteSize::b(limits.memory as u64);
-    failure(FailureKind::MemoryLimit, format!("more memory than the limit of {limit} ({cause})"), tail)
+pub(super) fn overrun(overrun: Overrun, tail: &str) -> Failure {
+    failure(overrun.kind, overrun.to_string(), tail)
 }
 
 pub(super) fn too_large(limits: &CallLimits, tail: &str) -> Failure {

@@ -14,7 +14,8 @@ use wasmtime_wasi::{
 };
 
 use super::{
-    call::{explain, new_store, out_of_memory, too_large, too_long, within},
+    bounds::out_of_memory,
+    call::{explain, new_store, overrun, too_large, too_long, within},
     host::Host,
     log::escape,
     plugin::CommandEntry,
@@ -57,14 +58,16 @@ impl CommandEntry {
             Some(Ok(Err(()))) => 1,
             Some(Err(error)) => match error.downcast_ref::<I32Exit>() {
                 Some(exit) => exit.0,
-                None => return Err(explain(&error, store.data().memory.exceeded, limits, &tail)),
+                None => return Err(explain(&error, store.data(), &tail)),
             },
             None => return Err(too_long(limits, &tail)),
         };
         match (exit, tail.trim_end()) {
             (0, _) => read(&answer.written(), scope),
             // Memory that was refused is often noticed by the command itself, which then gives up in its own way.
-            (_, _) if store.data().memory.exceeded => Err(out_of_memory(limits, &format!("exit code {exit}"), &tail)),
+            (_, _) if store.data().bounds.memory.exceeded => {
+                Err(overrun(out_of_memory(limits, &format!("exit code {exit}")), &tail))
+            }
             (_, "") => Err(Failure::new(FailureKind::HandlerError, format!("exit code {exit}, nothing on stderr"))),
             (_, text) => Err(Failure::new(FailureKind::HandlerError, text)),
         }

@@ -1,9 +1,10 @@
 //! The engine: one for the host, with the limits that wasmtime has only per engine.
 
 use std::{
+    collections::HashMap,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
     thread,
@@ -12,8 +13,8 @@ use std::{
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{cache::Cache, config, contract, files, host::Host, http, keyvalue};
-use crate::app::settings::HostLimits;
+use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue};
+use crate::app::settings::{Compile, HostLimits};
 
 /// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
 const EPOCH_TICK: Duration = Duration::from_millis(5);
@@ -43,6 +44,9 @@ pub struct Sandbox {
     /// For commands that are core modules.
     pub(super) core_linker: wasmtime::Linker<Host>,
     pub(super) cache: Option<Cache>,
+    pub(super) compile: Compile,
+    /// Plugins that do not compile, and why not: they are not compiled again.
+    pub(super) hopeless: Mutex<HashMap<Digest, String>>,
     slots: usize,
     ticking: Arc<AtomicBool>,
 }
@@ -51,7 +55,7 @@ impl Sandbox {
     /// Sets up the engine. `cache` is the folder of compiled plugins; without a usable one, each start compiles.
     ///
     /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
-    pub fn new(limits: &HostLimits, cache: Option<&Path>) -> anyhow::Result<Self> {
+    pub fn new(limits: &HostLimits, compile: &Compile, cache: Option<&Path>) -> anyhow::Result<Self> {
         let (engine, linker, core_linker) = engine_and_linkers(&settings(limits)?)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
         let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
@@ -71,7 +75,8 @@ impl Sandbox {
                 engine.increment_epoch();
             }
         })?;
-        Ok(Self { engine, linker, core_linker, cache, slots: limits.running, ticking })
+        let (compile, hopeless) = (compile.clone(), Mutex::default());
+        Ok(Self { engine, linker, core_linker, cache, compile, hopeless, slots: limits.running, ticking })
     }
 
     /// How many handlers can run at once in this host.
@@ -129,13 +134,50 @@ fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES.min(MEMORY_KEEP_TOTAL_BYTES / memories as usize));
     }
+    let mut config = code_config();
+    config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).async_stack_size(ASYNC_STACK_BYTES);
+    Ok(config)
+}
+
+/// What compiled code depends on: the same where it is compiled and where it runs.
+pub(super) fn code_config() -> Config {
     let mut config = Config::new();
     config
-        .allocation_strategy(InstanceAllocationStrategy::Pooling(pool))
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .async_stack_size(ASYNC_STACK_BYTES)
         .wasm_component_model(true);
-    Ok(config)
+    config
+}
+
+#[cfg(test)]
+mod tests {
+    use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
+    use super::*;
+
+    #[test]
+    fn code_is_compiled_for_the_engine_that_runs_it() {
+        let hash = |config: &Config| {
+            let mut hasher = DefaultHasher::new();
+            Engine::new(config).unwrap().precompile_compatibility_hash().hash(&mut hasher);
+            hasher.finish()
+        };
+        for (running, max_memory) in [(1, 64 << 10), (4, 1 << 20), (8, 4 << 30)] {
+            let limits = HostLimits {
+                running,
+                max_memory,
+                max_body: 1,
+                max_publications: 1,
+                max_output: 1,
+                max_host_calls: 1,
+                max_handles: 1,
+                max_tables: 1,
+                max_random: 1,
+                max_log: 1,
+            };
+            let mut child = code_config();
+            assert_eq!(hash(&settings(&limits).unwrap()), hash(child.parallel_compilation(false)));
+        }
+    }
 }

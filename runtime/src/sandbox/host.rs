@@ -2,11 +2,11 @@
 
 use std::{sync::Arc, time::Instant};
 
-use wasmtime::ResourceLimiter;
-use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx};
+use wasmtime_wasi::{ResourceTable, WasiCtx, WasiCtxBuilder, WasiCtxView, WasiView, p1::WasiP1Ctx, thread_rng};
 use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 
 use super::{
+    bounds::Bounds,
     command::Stdio,
     files::{Files, Opened},
     http::Http,
@@ -23,7 +23,7 @@ pub(super) struct Host {
     stdio: Option<Stdio>,
     /// What the call has of HTTP, likewise.
     http: Option<Box<Http>>,
-    pub(super) memory: MemoryLimit,
+    pub(super) bounds: Bounds,
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
     pub(super) buckets: Buckets,
@@ -44,15 +44,16 @@ enum View {
 impl Host {
     /// For a handler, or for a command that reads and writes.
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
-        let memory = MemoryLimit::new(scope.limits.memory);
+        let bounds = Bounds::new(&scope.limits);
         let (wasi, http, buckets) = (None, None, Buckets::default());
-        Self { wasi, stdio, http, memory, scope, deadline: Instant::now(), buckets }
+        Self { wasi, stdio, http, bounds, scope, deadline: Instant::now(), buckets }
     }
 
     /// A call begins. Returns when its time is over.
     pub(super) fn start(&mut self) -> Instant {
         self.deadline = Instant::now() + self.scope.limits.time;
         self.http = None;
+        self.bounds.start(&self.scope.limits);
         self.deadline
     }
 
@@ -62,14 +63,14 @@ impl Host {
     }
 
     fn view(&mut self, make: fn(&mut WasiCtxBuilder) -> View) -> &mut View {
-        let Self { wasi, stdio, scope, .. } = self;
-        &mut wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), make)).view
+        let Self { wasi, stdio, bounds, scope, .. } = self;
+        &mut wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), make)).view
     }
 
     /// The folders that the manifest grants, and what the call has opened in them.
     pub(super) fn files(&mut self) -> Files<'_> {
-        let Self { wasi, stdio, scope, .. } = self;
-        let wasi = wasi.get_or_insert_with(|| Wasi::new(scope, stdio.take(), View::component));
+        let Self { wasi, stdio, bounds, scope, .. } = self;
+        let wasi = wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), View::component));
         match &mut wasi.view {
             View::Component(_, table) => Files::new(&mut wasi.opened, table, &scope.grants.files),
             View::Core(_) => unreachable!("a core module's store has no component in it"),
@@ -100,17 +101,23 @@ impl View {
 impl Wasi {
     /// An empty WASI: no sockets and, but for what the manifest grants a command, no environment and no arguments. Folders
     /// are not its affair. A handler's outputs are both the log, of a command's one is the outcome.
-    fn new(scope: &Scope, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
+    fn new(scope: &Scope, bounds: &Bounds, stdio: Option<Stdio>, make: fn(&mut WasiCtxBuilder) -> View) -> Box<Self> {
         let log = GuestLog::new(Arc::clone(&scope.log), Arc::clone(&scope.grants.redactor));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
+        builder.secure_random(bounds.counted(thread_rng())).insecure_random(bounds.counted(thread_rng()));
+        builder.max_random_size(scope.limits.random as u64);
         match stdio {
             Some(stdio) => {
                 builder.envs(&scope.grants.env).args(&scope.grants.args).stdin(stdio.stdin).stdout(stdio.stdout)
             }
             None => builder.stdout(log.stream("stdout")),
         };
-        Box::new(Self { view: make(&mut builder), log, opened: Opened::default() })
+        let mut view = make(&mut builder);
+        if let View::Component(_, table) = &mut view {
+            table.set_max_capacity(scope.limits.handles);
+        }
+        Box::new(Self { view, log, opened: Opened::default() })
     }
 }
 
@@ -133,42 +140,5 @@ impl WasiHttpView for Host {
             View::Core(preview1) => preview1.ctx().table,
         };
         http.view(table)
-    }
-}
-
-/// Bounds the sum of all linear memories of a store.
-pub(super) struct MemoryLimit {
-    used: usize,
-    limit: usize,
-    /// What the last growth added, to be taken back when it fails after all.
-    last: usize,
-    /// Whether a growth was refused: the trap that follows is then the limit's doing.
-    pub(super) exceeded: bool,
-}
-
-impl MemoryLimit {
-    fn new(limit: usize) -> Self {
-        Self { used: 0, limit, last: 0, exceeded: false }
-    }
-}
-
-impl ResourceLimiter for MemoryLimit {
-    fn memory_growing(&mut self, current: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        let more = desired.saturating_sub(current);
-        let fits = self.used.saturating_add(more) <= self.limit && maximum.is_none_or(|maximum| desired <= maximum);
-        self.last = if fits { more } else { 0 };
-        self.used += self.last;
-        self.exceeded |= !fits;
-        Ok(fits)
-    }
-
-    fn memory_grow_failed(&mut self, _: wasmtime::Error) -> wasmtime::Result<()> {
-        self.used -= std::mem::take(&mut self.last);
-        Ok(())
-    }
-
-    fn table_growing(&mut self, _: usize, desired: usize, maximum: Option<usize>) -> wasmtime::Result<bool> {
-        // The pool bounds tables (`TABLE_ELEMENTS_MAX`), whatever the module declares.
-        Ok(maximum.is_none_or(|maximum| desired <= maximum))
     }
 }

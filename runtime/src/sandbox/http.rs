@@ -316,11 +316,13 @@ struct Log {
 
 impl Log {
     fn once(&self, origin: &impl fmt::Display, text: impl fmt::Display) {
+        if self.told.swap(true, Ordering::Relaxed) {
+            return;
+        }
+        // A handler may have put a secret into the name of a host.
+        let [origin, text] = [origin.to_string(), text.to_string()].map(|told| self.scope.grants.redactor.text(told));
         let sink = &self.scope.log;
-        if !self.told.swap(true, Ordering::Relaxed) && sink.admit() {
-            // A handler may have put a secret into the name of a host.
-            let [origin, text] =
-                [origin.to_string(), text.to_string()].map(|told| self.scope.grants.redactor.text(told));
+        if sink.admit(origin.len() + text.len()) {
             tracing::warn!(worker = %sink.worker(), origin, "{text}");
         }
     }

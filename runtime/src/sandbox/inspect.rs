@@ -15,6 +15,10 @@ const EXPECTED: &str =
 const HANDLER_0_1: &str = "wabbit:worker/handler@0.1.";
 const HANDLER: &str = "wabbit:worker/handler";
 const COMMAND: &str = "wasi:cli/run";
+/// More names than these are not read: of all that are known, a large component has some hundreds.
+const NAMES_MAX: usize = 10_000;
+/// More producers than these are not told.
+const PRODUCERS_MAX: usize = 100;
 /// The field of a producers section that names languages.
 const LANGUAGE: &str = "language";
 const PREVIEW_1: &str = "wasi_snapshot_preview1#";
@@ -144,6 +148,9 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
     let kind = match not_wasm(bytes) {
         Some(problem) => FileKind::NotWasm { problem },
         None => match found.read(bytes) {
+            Ok(_) if found.crowded => {
+                FileKind::NotWasm { problem: format!("has more than {NAMES_MAX} exports and imports") }
+            }
             Ok(encoding) => found.kind(encoding),
             Err(error) => FileKind::NotWasm { problem: format!("is wasm, but truncated or damaged: {error}") },
         },
@@ -219,6 +226,8 @@ struct Found {
     exports: Vec<String>,
     imports: Vec<String>,
     producers: Vec<String>,
+    /// There are more names than are kept.
+    crowded: bool,
     /// What the file as a whole says that it was written in. Its parts may be of others: an engine's, say.
     languages: Vec<String>,
 }
@@ -250,32 +259,50 @@ impl Found {
                 for export in section {
                     let export = export?;
                     if export.kind != ComponentExternalKind::Type {
-                        self.exports.push(export.name.name.to_owned());
+                        self.export(export.name.name.to_owned());
                     }
                 }
             }
             Payload::ComponentImportSection(section) => {
                 for import in section {
-                    self.imports.push(import?.name.name.to_owned());
+                    self.import(import?.name.name.to_owned());
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
                     if export.kind == ExternalKind::Func {
-                        self.exports.push(export.name.to_owned());
+                        self.export(export.name.to_owned());
                     }
                 }
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    self.imports.push(format!("{}#{}", import.module, import.name));
+                    self.import(format!("{}#{}", import.module, import.name));
                 }
             }
             _ => {}
         }
         Ok(())
+    }
+
+    fn export(&mut self, name: String) {
+        if self.has_room() {
+            self.exports.push(name);
+        }
+    }
+
+    fn import(&mut self, name: String) {
+        if self.has_room() {
+            self.imports.push(name);
+        }
+    }
+
+    /// Whether one name more is kept.
+    fn has_room(&mut self) -> bool {
+        self.crowded |= self.exports.len() + self.imports.len() >= NAMES_MAX;
+        !self.crowded
     }
 
     fn producers(&mut self, section: &wasmparser::CustomSectionReader<'_>, depth: u32) {
@@ -284,6 +311,9 @@ impl Found {
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {
                 let text = format!("{}: {} {}", field.name, value.name, value.version).trim_end().to_owned();
+                if self.languages.len() + self.producers.len() >= PRODUCERS_MAX {
+                    return;
+                }
                 if depth == 0 && field.name == LANGUAGE {
                     self.languages.push(text);
                 } else if !self.producers.contains(&text) {
@@ -362,5 +392,9 @@ mod tests {
         check(b"\0asm\x01\0\0\0", "is a core module without a handler");
         check(b"\0asm\x0d\0\x01\0", "is a component without a handler");
         check(b"\0asm\x01\0\0\0\x07\x0f\x01", "is wasm, but truncated or damaged");
+        // Exports without a name of a function that is not there: three bytes each.
+        let exports = [&[0xa1, 0x8d, 0x06][..], &[0, 0, 0].repeat(100_001)].concat();
+        let section = [&[7, 0xe6, 0xa7, 0x12][..], &exports].concat();
+        check(&[&b"\0asm\x01\0\0\0"[..], &section].concat(), "has more than 10000 exports and imports");
     }
 }

@@ -30,6 +30,7 @@ const WRITE_BYTES_MAX: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct LogSink {
     worker: Arc<str>,
+    bytes_per_second_max: usize,
     rate: Mutex<Rate>,
 }
 
@@ -37,13 +38,21 @@ pub struct LogSink {
 struct Rate {
     second: Instant,
     lines: u32,
-    dropped: u64,
+    bytes: usize,
+    lines_dropped: u64,
+    bytes_dropped: usize,
+}
+
+impl Rate {
+    fn new() -> Self {
+        Self { second: Instant::now(), lines: 0, bytes: 0, lines_dropped: 0, bytes_dropped: 0 }
+    }
 }
 
 impl LogSink {
-    /// The log of this worker.
-    pub fn new(worker: Arc<str>) -> Arc<Self> {
-        Arc::new(Self { worker, rate: Mutex::new(Rate { second: Instant::now(), lines: 0, dropped: 0 }) })
+    /// The log of this worker, which may write so many bytes within a second.
+    pub fn new(worker: Arc<str>, bytes_per_second_max: usize) -> Arc<Self> {
+        Arc::new(Self { worker, bytes_per_second_max, rate: Mutex::new(Rate::new()) })
     }
 
     /// The worker's name.
@@ -52,7 +61,7 @@ impl LogSink {
     }
 
     fn line(&self, stream: &'static str, line: &[u8]) {
-        if self.admit() {
+        if self.admit(line.len()) {
             tracing::info!(target: "wabbit::handler", worker = %self.worker, stream, "{}", escape(line));
         }
     }
@@ -67,20 +76,30 @@ impl LogSink {
     fn current_rate(&self) -> MutexGuard<'_, Rate> {
         let mut rate = lock(&self.rate);
         if rate.second.elapsed() >= Duration::from_secs(1) {
-            if rate.dropped > 0 {
-                tracing::warn!(worker = %self.worker, lines = rate.dropped, "the handler logs too much: lines dropped");
+            if rate.lines_dropped > 0 {
+                tracing::warn!(
+                    worker = %self.worker, lines = rate.lines_dropped, bytes = rate.bytes_dropped,
+                    bytes_per_second_max = self.bytes_per_second_max, lines_per_second_max = LINES_PER_SECOND_MAX,
+                    "the handler logs too much: lines dropped"
+                );
             }
-            *rate = Rate { second: Instant::now(), lines: 0, dropped: 0 };
+            *rate = Rate::new();
         }
         rate
     }
 
-    /// Whether one more line may be written now.
-    pub(super) fn admit(&self) -> bool {
+    /// Whether one more line of so many bytes may be written now.
+    pub(super) fn admit(&self, bytes: usize) -> bool {
         let mut rate = self.current_rate();
-        rate.lines += 1;
-        let admitted = rate.lines <= LINES_PER_SECOND_MAX;
-        rate.dropped += u64::from(!admitted);
+        let admitted =
+            rate.lines < LINES_PER_SECOND_MAX && rate.bytes.saturating_add(bytes) <= self.bytes_per_second_max;
+        if admitted {
+            rate.lines += 1;
+            rate.bytes += bytes;
+        } else {
+            rate.lines_dropped += 1;
+            rate.bytes_dropped = rate.bytes_dropped.saturating_add(bytes);
+        }
         admitted
     }
 }
@@ -250,7 +269,7 @@ mod tests {
 
     #[test]
     fn a_delivery_keeps_no_more_than_the_end() {
-        let log = GuestLog::new(LogSink::new("w".into()), Arc::default());
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::default());
         for n in 0..100_000 {
             log.write("stderr", format!("line {n}\n").as_bytes());
         }
@@ -261,7 +280,7 @@ mod tests {
 
     #[test]
     fn a_line_without_an_end_is_broken() {
-        let log = GuestLog::new(LogSink::new("w".into()), Arc::default());
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::default());
         log.write("stdout", &[b'x'; 3 * LINE_BYTES_MAX + 10]);
         assert_eq!(lock(&log.0.written).partial.len(), 10);
     }
@@ -270,7 +289,7 @@ mod tests {
     fn a_secret_leaves_no_trace() {
         let key = "k".repeat(100);
         let secrets = [Secret::new("hunter2").unwrap(), Secret::new(&key).unwrap()];
-        let log = GuestLog::new(LogSink::new("w".into()), Arc::new(Redactor::new(&secrets).unwrap()));
+        let log = GuestLog::new(LogSink::new("w".into(), 1 << 20), Arc::new(Redactor::new(&secrets).unwrap()));
         let tail = |writes: &[&[u8]]| {
             writes.iter().for_each(|write| log.write("stderr", write));
             log.finish()
@@ -291,9 +310,12 @@ mod tests {
 
     #[test]
     fn a_worker_logs_no_more_than_its_rate() {
-        let sink = LogSink::new("w".into());
-        let admitted = (0..5 * LINES_PER_SECOND_MAX).filter(|_| sink.admit()).count();
+        let sink = LogSink::new("w".into(), 1 << 20);
+        let admitted = (0..5 * LINES_PER_SECOND_MAX).filter(|_| sink.admit(100)).count();
         // A second may turn while this runs.
         assert!((LINES_PER_SECOND_MAX as usize..=2 * LINES_PER_SECOND_MAX as usize).contains(&admitted));
+        let sink = LogSink::new("w".into(), 10_000);
+        let admitted = (0..500).filter(|_| sink.admit(100)).count();
+        assert!((100..=200).contains(&admitted), "{admitted}");
     }
 }

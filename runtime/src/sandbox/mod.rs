@@ -4,9 +4,11 @@
 //! memory of its own. What a guest may call is fixed here, when the plugin is loaded.
 
 mod adapt;
+mod bounds;
 mod cache;
 mod call;
 mod command;
+pub mod compile;
 mod compiled;
 mod config;
 mod contract;

@@ -1,20 +1,26 @@
 //! From a file to a plugin that can be instantiated.
 
-use std::{borrow::Cow, fs::File, io::Read as _, path::Path, sync::Arc};
+use std::{
+    collections::HashMap,
+    path::Path,
+    sync::{Arc, MutexGuard, PoisonError},
+    time::Duration,
+};
 
+use bytesize::ByteSize;
 use wasmtime::{Engine, InstancePre, Module, component::Component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
 use super::{
-    Digest, Sandbox, adapt,
-    compiled::Compiled,
+    Digest, Sandbox, compile,
     contract::WorkerPre,
     host::Host,
     inspect::{self, FileKind, Inspection},
 };
+use crate::folder::{self, Unread};
 
-/// The largest file that is taken for a plugin, in bytes.
-const FILE_BYTES_MAX: u64 = 128 * 1024 * 1024;
+/// So many plugins that do not compile are remembered.
+const HOPELESS_MAX: usize = 10_000;
 /// Goes into the digest of a core module that is compiled as a component.
 const AS_COMPONENT: &[u8] = b"as a component";
 
@@ -70,15 +76,24 @@ pub enum LoadError {
     /// The file is not a handler: what it is, and what was expected.
     #[error("{0}")]
     NotAHandler(String),
+    /// It is not the file that the manifest is for, or the manifest does not say which that is.
+    #[error("{0}")]
+    Digest(String),
     /// It imports what the host does not offer.
     #[error("{0}")]
     Import(String),
     /// What its manifest grants is not to be had.
     #[error("{0}")]
     Grant(String),
-    /// The compiler refused it.
+    /// The compiler refused it, or did not survive it.
     #[error("does not compile: {0}")]
     Compile(String),
+    /// The compiler was ended after so much time.
+    #[error(
+        "does not compile within the limit of {}; hint: raise `time` in `[compile]` of `wabbit.toml`",
+        humantime::format_duration(*.0)
+    )]
+    TooSlow(Duration),
 }
 
 impl LoadError {
@@ -86,9 +101,7 @@ impl LoadError {
     pub fn of(&self, plugin: &Path) -> String {
         match self {
             Self::Grant(problem) => problem.clone(),
-            Self::Unreadable(_) | Self::NotAHandler(_) | Self::Import(_) | Self::Compile(_) => {
-                format!("plugin `{}` {self}", plugin.display())
-            }
+            _ => format!("plugin `{}` {self}", plugin.display()),
         }
     }
 }
@@ -101,118 +114,178 @@ pub struct Source {
 }
 
 impl Source {
-    /// Reads a file.
-    pub fn read(path: &Path) -> Result<Self, LoadError> {
-        let file = File::open(path)?;
-        let metadata = file.metadata()?;
-        if !metadata.is_file() {
-            return Err(LoadError::NotAHandler("is not a regular file".into()));
-        }
-        if metadata.len() > FILE_BYTES_MAX {
-            return Err(LoadError::NotAHandler(format!("has {} bytes, the limit is {FILE_BYTES_MAX}", metadata.len())));
-        }
-        let mut bytes = Vec::new();
-        file.take(FILE_BYTES_MAX).read_to_end(&mut bytes)?;
+    /// Reads a file of so many bytes at most, wherever it is.
+    pub fn read(path: &Path, bytes_max: usize) -> Result<Self, LoadError> {
+        Self::of(folder::read(path, bytes_max as u64), bytes_max)
+    }
+
+    /// Reads a file in a folder, which no link leads out of.
+    pub fn read_in(folder: &Path, name: &str, bytes_max: usize) -> Result<Self, LoadError> {
+        Self::of(folder::read_in(folder, Path::new(name), bytes_max as u64), bytes_max)
+    }
+
+    fn of(read: Result<Vec<u8>, Unread>, bytes_max: usize) -> Result<Self, LoadError> {
+        let bytes = read.map_err(|unread| match unread {
+            Unread::Io(error) => LoadError::Unreadable(error),
+            Unread::TooLarge(size) => LoadError::NotAHandler(format!(
+                "has {}, the limit is {}; hint: raise `file` in `[compile]` of `wabbit.toml`",
+                ByteSize::b(size),
+                ByteSize::b(bytes_max as u64)
+            )),
+            other => LoadError::NotAHandler(format!("is {other}")),
+        })?;
         let digest = Digest::of(&bytes);
         Ok(Self { bytes, digest })
+    }
+
+    /// Bytes of the file.
+    pub fn len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
     }
 }
 
 impl Sandbox {
-    /// Compiles a plugin, or takes its compiled form from the cache. Keeps a core busy for as long as the compiler
-    /// takes: call it off the executor.
+    /// Compiles a plugin, or takes its compiled form from the cache. The thread is kept for as long as the compiler takes:
+    /// call it off the executor.
     ///
     /// With `files` it can be given folders: a command that is a core module then goes through a component, which takes
     /// some time of every delivery.
     pub fn load(&self, source: &Source, files: bool) -> Result<Arc<Plugin>, LoadError> {
-        let inspection = inspect::inspect(&source.bytes);
-        // What a manifest grants is the manifest's affair.
-        inspection.check_known().map_err(LoadError::Import)?;
-        let (entry, cached) = match &inspection.kind {
-            FileKind::Handler => self.handler(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?,
-            FileKind::CoreHandler { export } => self.handler(source.digest, || {
-                let adapted = adapt::adapt(&source.bytes).map(Cow::Owned);
-                adapted.map_err(|error| {
-                    LoadError::NotAHandler(format!("is a core module whose `{export}` does not fit: {error:#}"))
-                })
-            })?,
-            FileKind::Command => self.command(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?,
-            FileKind::CoreCommand if files => {
-                // What is kept in the cache under the file's own digest is the module.
-                let digest = Digest::of(&[source.digest.as_ref(), AS_COMPONENT].concat());
-                self.command(digest, || {
-                    let adapted = adapt::adapt_command(&source.bytes).map(Cow::Owned);
-                    adapted.map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {error:#}")))
-                })?
-            }
-            FileKind::CoreCommand => {
-                let (module, cached) = self.compiled::<Module>(source.digest, || Ok(Cow::Borrowed(&source.bytes)))?;
+        self.load_within(source, files, self.compile.time)
+    }
+
+    /// The same, where the compiler has so much time; what takes longer is `LoadError::TooSlow`.
+    pub fn load_within(&self, source: &Source, files: bool, time: Duration) -> Result<Arc<Plugin>, LoadError> {
+        let inspection = look(source)?;
+        let form = Form::new(source, &inspection.kind, files);
+        let code = match self.from_cache(&form) {
+            Some(code) => (code, true),
+            None => (self.compile(source, &form, time)?, false),
+        };
+        self.plugin(source, inspection, code)
+    }
+
+    /// The plugin, if it takes no compiling: it is in the cache, or no time would make a plugin of the file.
+    pub fn load_cached(&self, source: &Source, files: bool) -> Option<Result<Arc<Plugin>, LoadError>> {
+        let inspection = match look(source) {
+            Ok(inspection) => inspection,
+            Err(error) => return Some(Err(error)),
+        };
+        let code = self.from_cache(&Form::new(source, &inspection.kind, files))?;
+        Some(self.plugin(source, inspection, (code, true)))
+    }
+
+    fn plugin(
+        &self,
+        source: &Source,
+        inspection: Inspection,
+        (code, cached): (Code, bool),
+    ) -> Result<Arc<Plugin>, LoadError> {
+        let entry = match (code, &inspection.kind) {
+            (Code::Module(module), _) => {
                 let pre = self
                     .core_linker
                     .instantiate_pre(&module)
                     .map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {}", describe(&error))))?;
-                (Entry::Command(CommandEntry::Core(pre)), cached)
+                Entry::Command(CommandEntry::Core(pre))
             }
-            kind => return Err(LoadError::NotAHandler(kind.to_string())),
+            (Code::Component(component), FileKind::Command | FileKind::CoreCommand) => {
+                let pre = self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
+                    LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
+                })?;
+                Entry::Command(CommandEntry::Component(pre))
+            }
+            (Code::Component(component), _) => {
+                let pre = self.linker.instantiate_pre(&component).and_then(WorkerPre::new).map_err(|error| {
+                    let problem = describe(&error);
+                    LoadError::NotAHandler(format!("does not fit the contract `{}`: {problem}", inspect::CONTRACT))
+                })?;
+                Entry::Handler(pre)
+            }
         };
         Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
     }
 
-    fn command<'a>(
-        &self,
-        digest: Digest,
-        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
-    ) -> Result<(Entry, bool), LoadError> {
-        let (component, cached) = self.compiled::<Component>(digest, bytes)?;
-        let pre =
-            self.linker.instantiate_pre(&component).and_then(CommandPre::new).map_err(|error| {
-                LoadError::NotAHandler(format!("does not fit `wasi:cli/run`: {}", describe(&error)))
-            })?;
-        Ok((Entry::Command(CommandEntry::Component(pre)), cached))
-    }
-
-    fn handler<'a>(
-        &self,
-        digest: Digest,
-        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
-    ) -> Result<(Entry, bool), LoadError> {
-        let (component, cached) = self.compiled::<Component>(digest, bytes)?;
-        let pre = self.linker.instantiate_pre(&component).and_then(WorkerPre::new).map_err(|error| {
-            LoadError::NotAHandler(format!("does not fit the contract `{}`: {}", inspect::CONTRACT, describe(&error)))
-        })?;
-        Ok((Entry::Handler(pre), cached))
-    }
-
-    /// The compiled form of `bytes`, which this digest stands for, and whether it came from the cache.
-    fn compiled<'a, C: Compiled>(
-        &self,
-        digest: Digest,
-        bytes: impl FnOnce() -> Result<Cow<'a, [u8]>, LoadError>,
-    ) -> Result<(C, bool), LoadError> {
-        let cached = || self.cache.as_ref().and_then(|cache| cache.load::<C>(&self.engine, digest));
-        if let Some(compiled) = cached() {
-            return Ok((compiled, true));
+    fn from_cache(&self, form: &Form) -> Option<Code> {
+        let cache = self.cache.as_ref()?;
+        match form.module {
+            true => cache.load(&self.engine, form.digest).map(Code::Module),
+            false => cache.load(&self.engine, form.digest).map(Code::Component),
         }
-        let compile = |bytes: &[u8]| -> wasmtime::Result<C> {
-            let Some(cache) = &self.cache else { return C::compile(&self.engine, bytes) };
-            let compiled = C::precompile(&self.engine, bytes)?;
-            cache.store(digest, &compiled);
-            // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
-            if let Some(compiled) = cached() {
-                return Ok(compiled);
+    }
+
+    /// Has the plugin compiled, and keeps what it becomes.
+    fn compile(&self, source: &Source, form: &Form, time: Duration) -> Result<Code, LoadError> {
+        if let Some(error) = self.hopeless().get(&form.digest) {
+            return Err(LoadError::Compile(error.clone()));
+        }
+        let code = compile::compile(&source.bytes, form.module, &self.compile, time).inspect_err(|error| {
+            let mut hopeless = self.hopeless();
+            if let (LoadError::Compile(text), true) = (error, hopeless.len() < HOPELESS_MAX) {
+                hopeless.insert(form.digest, text.clone());
             }
-            #[expect(unsafe_code, reason = "deserializing trusts the bytes")]
-            // SAFETY: this engine made these bytes a moment ago, and they never left this process.
-            unsafe {
-                C::deserialize(&self.engine, &compiled)
+        })?;
+        if let Some(cache) = &self.cache {
+            cache.store(form.digest, &code);
+            // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
+            if let Some(code) = self.from_cache(form) {
+                return Ok(code);
+            }
+        }
+        #[expect(unsafe_code, reason = "deserializing trusts the bytes")]
+        // SAFETY: this program made these bytes a moment ago, in a child whose pipe nobody else has.
+        let code = unsafe {
+            match form.module {
+                true => Module::deserialize(&self.engine, &code).map(Code::Module),
+                false => Component::deserialize(&self.engine, &code).map(Code::Component),
             }
         };
-        let compiled = compile(&bytes()?).map_err(|error| LoadError::Compile(describe(&error)))?;
-        Ok((compiled, false))
+        code.map_err(|error| LoadError::Compile(describe(&error)))
+    }
+
+    fn hopeless(&self) -> MutexGuard<'_, HashMap<Digest, String>> {
+        self.hopeless.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-fn describe(error: &wasmtime::Error) -> String {
+/// What a file is compiled to.
+struct Form {
+    /// Whether the code is that of a core module. All else becomes a component.
+    module: bool,
+    /// What the code is known by.
+    digest: Digest,
+}
+
+impl Form {
+    fn new(source: &Source, kind: &FileKind, files: bool) -> Self {
+        let core = matches!(kind, FileKind::CoreCommand);
+        // What is kept in the cache under the file's own digest is the module.
+        let digest =
+            if core && files { Digest::of(&[source.digest.as_ref(), AS_COMPONENT].concat()) } else { source.digest };
+        Self { module: core && !files, digest }
+    }
+}
+
+/// What the file is, if it can be a plugin.
+fn look(source: &Source) -> Result<Inspection, LoadError> {
+    let inspection = inspect::inspect(&source.bytes);
+    // What a manifest grants is the manifest's affair.
+    inspection.check_known().map_err(LoadError::Import)?;
+    if inspection.kind.runs() { Ok(inspection) } else { Err(LoadError::NotAHandler(inspection.kind.to_string())) }
+}
+
+/// What the compiler made of a file.
+enum Code {
+    Component(Component),
+    Module(Module),
+}
+
+pub(super) fn describe(error: &wasmtime::Error) -> String {
     let text = format!("{error:#}");
     if text.contains("component model async") || text.contains("component-model-async") {
         return "built for component-model async; rebuild with --sync".into();

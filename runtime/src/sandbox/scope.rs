@@ -27,6 +27,14 @@ pub struct CallLimits {
     pub publications: usize,
     /// HTTP requests.
     pub requests: usize,
+    /// Calls of the host.
+    pub host_calls: usize,
+    /// Handles that are open at once.
+    pub handles: usize,
+    /// Elements of tables, summed over all tables of the instance.
+    pub tables: usize,
+    /// Bytes of randomness.
+    pub random: usize,
 }
 
 /// What a manifest's `[grant]` opens to a handler, publishing aside: that is checked when the handler has answered.

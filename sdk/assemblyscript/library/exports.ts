@@ -4,23 +4,13 @@
 
 import { Outcome } from "wabbit";
 import { forget, readDelivery, writeResult } from "wabbit/layout";
+import { lend, release, tidy } from "wabbit/lent";
 import { handler } from "wabbit/serve";
 
-/** The blocks that the host has been given and that nothing points to yet: pinned, or they would be collected. */
-const lent: usize[] = [];
-/** What the blocks since the last collection held. */
-let bytes: usize = 0;
-/** After so many bytes everything unused is collected at once: the runtime alone would let the memory grow further. */
-const COLLECT_AFTER: usize = 1 << 20;
-
-/** A block is an ArrayBuffer, so that a body need not be copied to become a delivery's. */
 export function realloc(old: usize, oldSize: usize, align: usize, size: usize): usize {
   if (size == 0) return align;
-  // Objects are aligned for 16 bytes, more than any record needs.
-  const block = __pin(__new(size, idof<ArrayBuffer>()));
+  const block = lend(size);
   if (old != 0) memory.copy(block, old, min(oldSize, size));
-  lent.push(block);
-  bytes += size;
   return block;
 }
 
@@ -34,16 +24,12 @@ export function reallocAdapter(old: usize, oldSize: usize, align: usize, size: u
 
 export function handle(delivery: usize): usize {
   const lifted = readDelivery(delivery);
-  for (let i = 0; i < lent.length; i++) __unpin(lent[i]);
-  lent.length = 0;
+  release();
   const outcome: Outcome = handler(lifted);
   return writeResult(outcome);
 }
 
 export function postReturn(_: usize): void {
   forget();
-  if (bytes >= COLLECT_AFTER) {
-    bytes = 0;
-    __collect();
-  }
+  tidy();
 }

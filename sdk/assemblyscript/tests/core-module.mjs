@@ -8,7 +8,24 @@ import { wasi } from "./wasi.mjs";
 
 const MIB = 1 << 20;
 const file = process.argv[2];
-const handler = load(file, { wasi });
+const orders = {};
+const requests = [];
+const answers = {
+  "https://a.example/?b=c": () => ({ status: 201, headers: { "x-answer": "yes" }, body: "täxt" }),
+  "http://a.example/large": () => ({ body: Buffer.alloc(100_000, "b") }),
+  "http://a.example/none": () => "connection-refused",
+  "http://a.example/told": () => "internal-error: why",
+  "http://a.example/limit": () => "HTTP-response-body-size: 16000000",
+  "http://a.example/broken": () => ({ body: "beginning", error: "connection-read-timeout" }),
+  "http://a.example/odd": () => ({ body: "beginning", error: "unknown" }),
+};
+const granted = {
+  config: { from: "shöp@example.com", empty: "" },
+  secrets: { token: "hunter2" },
+  keyvalue: { orders },
+  http: (request) => (requests.push(request), answers[request.url]()),
+};
+const handler = load(file, { wasi, ...granted });
 const call = (what, { headers, properties, ...delivery } = {}) =>
   handler.handle({ ...delivery, properties: { ...properties, headers: { do: what, ...headers } } });
 const grownMib = () => Math.ceil(handler.memoryBytes / MIB);
@@ -59,6 +76,55 @@ assert.deepEqual(
 for (const line of ["first", "sëcond"]) call("log", { text: line });
 assert.match(handler.log, /first\n(.*\n)?.*sëcond\n$/);
 
+// What a manifest grants: settings, a store, HTTP requests; and what it does not.
+{
+  const published = (what, delivery, key) => {
+    const { settlement, publications } = call(what, delivery);
+    assert.deepEqual([settlement, publications.map(({ routing_key }) => routing_key)], ["ack", [key]]);
+    return publications[0];
+  };
+  const setting = (name) => published("setting", { headers: { name } }, "setting").text;
+  assert.deepEqual(["from", "empty", "token", "other"].map(setting), ["shöp@example.com", "", "hunter2", "none"]);
+
+  const count = (by) => published("count", { headers: { key: "k ä", by } }, "count").text;
+  assert.deepEqual([3, 4, 0].map(count), ["3/3", "7/7", "7/7"]);
+  for (const body of [Buffer.alloc(0), Buffer.from([0, 255]), Buffer.alloc(200_000, "c")]) {
+    const { text, base64 } = published("keep", { body, headers: { key: "kept" } }, "kept");
+    assert.deepEqual(text === undefined ? Buffer.from(base64, "base64") : Buffer.from(text), body);
+  }
+  assert.deepEqual(Object.keys(orders), ["k ä"]);
+  assert(handler.handles <= 1, `${handler.handles} stores are open`);
+
+  const held = handler.handles;
+  const fetch = (method, url, body) => call("fetch", { body: Buffer.from(body ?? ""), headers: { method, url } });
+  const fetched = (method, url, body) => fetch(method, url, body).publications[0].text;
+  assert.equal(fetched("GET", "https://a.example?b=c"), "201 yes täxt");
+  assert.equal(fetched("POST", "http://a.example/large", "d".repeat(10_000)), "200  " + "b".repeat(100_000));
+  const [{ headers: got, ...first }, { headers: posted, method, body }] = requests;
+  assert.deepEqual([first.method, first.body.length, got["x-test"]], ["GET", 0, "wabbit"]);
+  assert.deepEqual([method, body.toString(), posted["x-test"]], ["POST", "d".repeat(10_000), "wabbit"]);
+  for (const [method, url, told] of [
+    ["GET", "http://a.example/none", /http:\/\/a\.example\b.*connection refused/i],
+    ["PUT", "http://a.example/told", /why/],
+    ["GET", "http://a.example/limit", /16000000/],
+    ["GET", "http://a.example/broken", /connection read timeout/i],
+    ["GET", "http://a.example/odd", /./],
+    ["G T", "http://a.example/", /method/],
+    ["GET", "a.example/", /URL/],
+    ["GET", "http:///", /URL/],
+  ]) {
+    assert.match(fetch(method, url, "e").settlement["dead-letter"], told);
+  }
+  assert.equal(handler.handles, held, "a request leaves something of the host's open");
+  const { settlement } = load(file, { wasi }).handle({
+    properties: { headers: { do: "fetch", method: "GET", url: "https://a.example/" } },
+  });
+  assert.match(settlement["dead-letter"], /not granted by the manifest's `\[grant\] http`/);
+  assert.throws(() => load(file, { wasi }).handle({ properties: { headers: { do: "count", key: "k", by: 1 } } }));
+  // Nothing is granted that a file could be in.
+  assert(call("write", { headers: { path: "/reports/a.txt" } }).settlement["dead-letter"]);
+}
+
 // 10,000 calls that allocate 100 KiB each, 1 GB altogether.
 for (let i = 0; i < 10_000; i++) call("churn");
 assert(grownMib() <= 16, `10,000 calls have grown the memory to ${grownMib()} MiB`);
@@ -89,6 +155,17 @@ mixed(60);
 const settledMib = grownMib();
 mixed(120);
 assert(grownMib() <= settledMib * 1.25, `the memory still grows: from ${settledMib} to ${grownMib()} MiB`);
+// What the host answers comes through memory, too.
+const asked = (count) => {
+  for (let i = 0; i < count; i++) {
+    call("keep", { body: large.subarray(0, random(1e6)), headers: { key: "asked" } });
+    call("fetch", { body: large.subarray(0, random(1e5)), headers: { method: "POST", url: "http://a.example/large" } });
+  }
+};
+asked(50);
+const askedMib = grownMib();
+asked(200);
+assert(grownMib() <= askedMib * 1.25, `the memory still grows: from ${askedMib} to ${grownMib()} MiB`);
 call("log", { text: "last" });
 
 // A trap says what it was.

@@ -15,10 +15,8 @@ export const wasi = (memory) => {
     random_get: (to, length) => (crypto.randomFillSync(new Uint8Array(memory().buffer, to, length)), 0),
     fd_fdstat_get: (descriptor, to) => (descriptor < 3 ? (view().setUint8(to, 2), 0) : BADF),
     fd_fdstat_set_flags: () => 0,
-    fd_prestat_get: () => BADF,
-    fd_prestat_dir_name: () => BADF,
-    fd_close: () => 0,
-    fd_read: () => BADF,
+    fd_filestat_get: () => BADF,
+    path_filestat_get: () => BADF,
     poll_oneoff: () => 0,
     sched_yield: () => 0,
   };

@@ -1,10 +1,15 @@
 // Does what the header `do` says: the same in every language, so that one table of cases tests them all.
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 #include <memory>
 #include <wabbit.hpp>
+#include <wabbit_config.hpp>
+#include <wabbit_http.hpp>
 #include <wabbit_json.hpp>
+#include <wabbit_keyvalue.hpp>
 
 using wabbit::Delivery, wabbit::Outcome, wabbit::Publication, wabbit::Result;
 
@@ -76,6 +81,60 @@ Result churn() {
   return wabbit::ack();
 }
 
+std::string header(const Delivery& delivery, std::string_view name) {
+  const auto* text = delivery.header<std::string>(name);
+  return text ? *text : "";
+}
+
+Result setting(const Delivery& delivery) {
+  return wabbit::ack().publish(
+      Publication("", "setting").text(wabbit::setting(header(delivery, "name")).value_or("none")));
+}
+
+Result count(const Delivery& delivery) {
+  std::string key = header(delivery, "key");
+  const auto* by = delivery.header<std::int64_t>("by");
+  WABBIT_TRY(auto store, wabbit::Store::open("default"));
+  WABBIT_TRY(auto sum, store.increment(key, by ? static_cast<std::uint64_t>(*by) : 0));
+  WABBIT_TRY(auto value, store.get(key));
+  return wabbit::ack().publish(Publication("", "count").text(std::to_string(sum), "/", value.value_or("")));
+}
+
+Result keep(const Delivery& delivery) {
+  std::string key = header(delivery, "key");
+  WABBIT_TRY(auto store, wabbit::Store::open("default"));
+  WABBIT_CHECK(store.set(key, delivery.body));
+  WABBIT_TRY(auto value, store.get(key));
+  WABBIT_CHECK(store.erase(key));
+  WABBIT_TRY(bool exists, store.contains(key));
+  Outcome outcome = exists ? wabbit::dead_letter("still there") : wabbit::ack();
+  return std::move(outcome).publish(Publication("", "kept").text(value.value_or("")));
+}
+
+Result fetch(const Delivery& delivery) {
+  auto response = wabbit::http::Request(header(delivery, "method"), header(delivery, "url"))
+                      .header("x-test", "wabbit")
+                      .bytes(std::string(delivery.body))
+                      .send();
+  if (!response) return wabbit::dead_letter(response.error().reason);
+  const std::string* answer = response->header("x-answer");
+  return wabbit::ack().publish(Publication("", "fetched")
+                                   .text(std::to_string(response->status), " ", answer ? *answer : "", " ",
+                                         response->body));
+}
+
+Result write(const Delivery& delivery) {
+  std::string path = header(delivery, "path"), text(delivery.body.size() + 1, '\0');
+  std::FILE* file = std::fopen(path.c_str(), "wb");
+  bool done = file && std::fwrite(delivery.body.data(), 1, delivery.body.size(), file) == delivery.body.size();
+  if (file && std::fclose(file) != 0) done = false;
+  file = done ? std::fopen(path.c_str(), "rb") : nullptr;
+  if (!file) return wabbit::dead_letter(path + ": " + std::strerror(errno));
+  text.resize(std::fread(text.data(), 1, text.size(), file));
+  std::fclose(file);
+  return wabbit::ack().publish(Publication("", "written").text(std::move(text)));
+}
+
 Result handle(const Delivery& delivery) {
   const auto* header = delivery.header<std::string>("do");
   std::string_view action = header ? std::string_view(*header) : "";
@@ -93,6 +152,11 @@ Result handle(const Delivery& delivery) {
   if (action == "json") return json(delivery);
   if (action == "context") return context();
   if (action == "churn") return churn();
+  if (action == "setting") return setting(delivery);
+  if (action == "count") return count(delivery);
+  if (action == "keep") return keep(delivery);
+  if (action == "fetch") return fetch(delivery);
+  if (action == "write") return write(delivery);
   if (action == "log") {
     wabbit::log(delivery.body);
     return wabbit::ack();

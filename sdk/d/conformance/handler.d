@@ -66,6 +66,32 @@ const(char)[] jsonOf(Json delivery) {
             "properties", record("content_type", "application/json")));
 }
 
+// Its digits.
+const(char)[] encoded(const(char)[] bytes) {
+    static immutable digits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    auto text = cast(char*) malloc(bytes.length / 3 * 4 + 4), end = text;
+    for (size_t i = 0; i < bytes.length; i += 3) {
+        uint bits = 0;
+        foreach (j; i .. i + 3) bits = bits << 8 | (j < bytes.length ? bytes[j] : 0);
+        foreach (j; 0 .. 4) *end++ = i + j > bytes.length ? '=' : digits[bits >> (18 - 6 * j) & 63];
+    }
+    return text[0 .. end - text];
+}
+
+const(char)[] setting(const(char)[] name) {
+    const value = environment(name);
+    return ack(publication("setting", value is null ? "none" : value));
+}
+
+const(char)[] write(Json delivery, const(char)[] path) {
+    const(char)[] contents;
+    auto error = writeFile(path, bytes(delivery));
+    if (!error) error = readFile(path, contents);
+    if (error) return json("settlement", record("dead-letter", error.text));
+    if (!delivery["base64"].exists) return ack(publication("written", contents));
+    return ack(record("exchange", "", "routing_key", "written", "base64", encoded(contents)));
+}
+
 void trap() {
     assert(false, "planted bug");
 }
@@ -129,6 +155,8 @@ const(char)[] handle(Json delivery) {
     if (action == "json") return jsonOf(delivery);
     if (action == "context") return context(delivery);
     if (action == "churn") return churn();
+    if (action == "setting") return setting(headers["name"].text);
+    if (action == "write") return write(delivery, headers["path"].text);
     return json("settlement", record("dead-letter", concat("unknown: ", action)));
 }
 

@@ -27,6 +27,34 @@ import command;
     assert(json() == "{}");
 }
 
+@("files are read and written") unittest {
+    import std.file : remove, tempDir;
+    import std.path : buildPath;
+
+    const path = buildPath(tempDir, "wabbit-command-test.txt");
+    scope (exit) path.remove;
+    const(char)[] contents;
+    assert(!writeFile(path, "") && !readFile(path, contents) && contents == "");
+    assert(!writeFile(path, "a\0ä") && !appendFile(path, "b") && !readFile(path, contents) && contents == "a\0äb");
+    assert(!writeFile(path, "c") && !readFile(path, contents) && contents == "c");
+    auto large = new char[200_000];
+    large[] = 'x';
+    assert(!writeFile(path, large) && !readFile(path, contents) && contents == large);
+    assert(readFile("/no/such", contents).text == "/no/such: No such file or directory");
+    assert(writeFile("/no/such", "").text == "/no/such: No such file or directory");
+    // Kept back until the file is closed.
+    assert(writeFile("/dev/full", "a").text == "/dev/full: No space left on device");
+}
+
+@("the environment is read") unittest {
+    import std.process : environ = environment;
+
+    environ["WABBIT_COMMAND_TEST"] = "ä";
+    environ["WABBIT_COMMAND_TEST_EMPTY"] = "";
+    assert(environment("WABBIT_COMMAND_TEST") == "ä" && environment("WABBIT_COMMAND_TEST_NONE") is null);
+    assert(environment("WABBIT_COMMAND_TEST_EMPTY") !is null && environment("WABBIT_COMMAND_TEST_EMPTY").length == 0);
+}
+
 @("text is joined") unittest {
     assert(concat() == "" && concat("a", "", "bc") == "abc");
     assert(decimal(0) == "0" && decimal(long.min) == "-9223372036854775808" && decimal(4294967295) == "4294967295");

@@ -5,10 +5,14 @@ package main
 import (
 	"errors"
 	"fmt"
+	"os"
 	"time"
 	"unicode/utf8"
 
 	"wabbit"
+	"wabbit/config"
+	"wabbit/http"
+	"wabbit/keyvalue"
 )
 
 func init() { wabbit.Handle(handle) }
@@ -85,7 +89,96 @@ func handle(d *wabbit.Delivery) (wabbit.Outcome, error) {
 			sink = new([100]byte)
 		}
 		return wabbit.Ack(), nil
+	case "setting":
+		return setting(d)
+	case "count":
+		return count(d)
+	case "keep":
+		return keep(d)
+	case "fetch":
+		return fetch(d)
+	case "write":
+		return write(d)
 	default:
 		return wabbit.DeadLetter("unknown: " + do), nil
 	}
+}
+
+func header(d *wabbit.Delivery, name string) string {
+	text, _ := d.Header(name).(string)
+	return text
+}
+
+func setting(d *wabbit.Delivery) (wabbit.Outcome, error) {
+	value, ok := config.Get(header(d, "name"))
+	if !ok {
+		value = "none"
+	}
+	return wabbit.Ack().Publish(wabbit.NewPublication("", "setting").Text(value)), nil
+}
+
+func count(d *wabbit.Delivery) (wabbit.Outcome, error) {
+	store, err := keyvalue.Open("default")
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	key := header(d, "key")
+	by, _ := d.Header("by").(int64)
+	sum, err := store.Increment(key, uint64(by))
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	value, _, err := store.Text(key)
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	return wabbit.Ack().Publish(wabbit.NewPublication("", "count").Text(fmt.Sprintf("%d/%s", sum, value))), nil
+}
+
+func keep(d *wabbit.Delivery) (wabbit.Outcome, error) {
+	store, err := keyvalue.Open("default")
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	key := header(d, "key")
+	if err := store.Set(key, d.Body); err != nil {
+		return wabbit.Outcome{}, err
+	}
+	value, _, err := store.Get(key)
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	if err := store.Delete(key); err != nil {
+		return wabbit.Outcome{}, err
+	}
+	exists, err := store.Exists(key)
+	if err != nil {
+		return wabbit.Outcome{}, err
+	}
+	if exists {
+		return wabbit.DeadLetter("still there"), nil
+	}
+	return wabbit.Ack().Publish(wabbit.NewPublication("", "kept").Bytes(value)), nil
+}
+
+func fetch(d *wabbit.Delivery) (wabbit.Outcome, error) {
+	request := http.NewRequest(header(d, "method"), header(d, "url")).Header("x-test", "wabbit").Bytes(d.Body)
+	response, err := request.Send()
+	if err != nil {
+		return wabbit.DeadLetter(err.Error()), nil
+	}
+	text := fmt.Appendf(nil, "%d %s %s", response.Status, response.Header("x-answer"), response.Body)
+	return wabbit.Ack().Publish(wabbit.NewPublication("", "fetched").Bytes(text)), nil
+}
+
+func write(d *wabbit.Delivery) (wabbit.Outcome, error) {
+	path := header(d, "path")
+	if err := os.WriteFile(path, d.Body, 0o644); err != nil {
+		return wabbit.DeadLetter(err.Error()), nil
+	}
+	written, err := os.ReadFile(path)
+	if err != nil {
+		return wabbit.DeadLetter(err.Error()), nil
+	}
+	return wabbit.Ack().Publish(wabbit.NewPublication("", "written").Bytes(written)), nil
 }

@@ -7,7 +7,7 @@ import { wasi } from "../../assemblyscript/tests/wasi.mjs";
 for (const start of [2, 15, 27, 50, 58]) {
   let seed = start * 7919;
   const random = (below) => (seed = (seed * 48271) % 0x7fffffff) % below;
-  const handler = load(process.argv[2], { wasi });
+  const handler = load(process.argv[2], { wasi, config: { long: "a".repeat(20_000) } });
   const call = (keep, drop, bytes) =>
     handler.handle({ body: Buffer.alloc(bytes), properties: { headers: { keep, drop } } });
   call(random(24e6), 0, 0);

@@ -1,6 +1,17 @@
 /** The handler that every language has, for the conformance table: the header `do` says what it does. */
 
-import { ack, context, deadLetter, requeue, retry, retryAfter } from "../index.js";
+import {
+  ack,
+  config,
+  context,
+  deadLetter,
+  files,
+  http,
+  keyvalue,
+  requeue,
+  retry,
+  retryAfter,
+} from "../index.js";
 
 const actions = {
   echo: (delivery) =>
@@ -73,6 +84,45 @@ const actions = {
     let dropped;
     for (let count = 0; count < 2000; count += 1) dropped = { count, before: [dropped?.count] };
     return ack();
+  },
+
+  setting: (delivery) => ack({ routingKey: "setting", text: config.get(delivery.header("name")) ?? "none" }),
+
+  count(delivery) {
+    const store = keyvalue.open("default");
+    const key = delivery.header("key");
+    const sum = store.increment(key, Number(delivery.header("by")));
+    return ack({ routingKey: "count", text: `${sum}/${store.getText(key)}` });
+  },
+
+  keep(delivery) {
+    const store = keyvalue.open("default");
+    const key = delivery.header("key");
+    store.set(key, delivery.body);
+    const body = store.get(key);
+    store.delete(key);
+    return store.exists(key) ? deadLetter("still there") : ack({ routingKey: "kept", body });
+  },
+
+  fetch(delivery) {
+    const [method, url] = [delivery.header("method"), delivery.header("url")];
+    try {
+      const response = http.request(method, url, { headers: { "x-test": "wabbit" }, body: delivery.body });
+      const text = `${response.status} ${response.header("x-answer") ?? ""} ${response.text()}`;
+      return ack({ routingKey: "fetched", body: text });
+    } catch (error) {
+      return deadLetter(error.message);
+    }
+  },
+
+  write(delivery) {
+    const path = delivery.header("path");
+    try {
+      files.write(path, delivery.body);
+      return ack({ routingKey: "written", body: files.read(path) });
+    } catch (error) {
+      return deadLetter(error.message);
+    }
   },
 };
 

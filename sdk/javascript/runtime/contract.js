@@ -5,10 +5,11 @@
  * tools/contract.js. It also hands 32 bits over as if they had a sign, and takes them back so: hence `>>> 0` and `| 0`.
  */
 
+import { bodyOf } from "../src/bytes.js";
 import { Delivery } from "../src/delivery.js";
 import { classify, float, integer, Json, seconds, time } from "../src/fields.js";
 import { Outcome } from "../src/outcome.js";
-import { bodyOf, TEXTS } from "../src/publication.js";
+import { TEXTS } from "../src/publication.js";
 
 const PRIORITY_MAX = 255;
 const U32_MAX = 0xffff_ffff;
@@ -84,7 +85,7 @@ function lowerSettlement({ kind, afterMs, reason }) {
 }
 
 function lowerPublication(publication) {
-  const [body, contentType] = bodyOf(publication);
+  const [body, contentType] = bodyOf(publication, "a publication's");
   const { exchange, routingKey, headers, persistent, priority, expirationMs, timestamp } = publication;
   const properties = {
     headers: lowerHeaders(headers),

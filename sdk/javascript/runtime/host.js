@@ -2,22 +2,18 @@
 
 import { remainingMs as hostRemainingMs, worker } from "wabbit:worker/context@0.1.0";
 import { decode as hostDecode, encode as hostEncode } from "wabbit:worker/text@0.1.0";
-import { building } from "./phase.js";
+import { building, duringCall } from "./phase.js";
 import { slowDecode, slowEncode } from "./utf8.js";
 
 export function workerName() {
-  checkCall();
+  duringCall("context");
   return worker();
 }
 
 export function remainingMs() {
-  checkCall();
+  duringCall("context");
   // The engine hands 32 bits over as if they had a sign.
   return hostRemainingMs() >>> 0;
-}
-
-function checkCall() {
-  if (building) throw new Error("`context` answers while a delivery is handled, not while modules are loaded");
 }
 
 export function encode(text) {

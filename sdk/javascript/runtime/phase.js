@@ -9,3 +9,8 @@ export let building = true;
 export function begin() {
   building = false;
 }
+
+/** An error where there is no call that `what` could answer to. */
+export function duringCall(what) {
+  if (building) throw new Error(`\`${what}\` answers while a delivery is handled, not while modules are loaded`);
+}

@@ -8,6 +8,8 @@
  * not change: only its declared types do, and the host checks those when it loads the plugin.
  */
 
+import { changeSections } from "./sections.js";
+
 /**
  * Each line of the contract that is changed, with the type in between and the bytes of both in a component. A pair of
  * 32 bits is 8 bytes, as 64 bits are, and lies where they lie as long as something beside it is aligned as they are: in
@@ -32,8 +34,6 @@ const CHANGES = [
 ];
 
 const TYPES = 7;
-const COMPONENT = 4;
-const PREAMBLE_BYTES = 8;
 
 /** The contract as the engine is given it. */
 export function forEngine(contract) {
@@ -48,27 +48,12 @@ export function forEngine(contract) {
 /** The component with the contract's own types. */
 export function withContractTypes(component) {
   const counts = CHANGES.map(() => 0);
-  const patched = patchComponent(component, counts);
+  const patched = changeSections(component, (id, content) => (id === TYPES ? patchTypes(content, counts) : content));
   // Each type is declared as often as the others: once for each interface that uses it.
   if (counts[0] === 0 || counts.some((count) => count !== counts[0])) {
     throw new Error(`the component does not have the types expected: found ${counts.join(", ")}`);
   }
   return patched;
-}
-
-function patchComponent(bytes, counts) {
-  const parts = [bytes.subarray(0, PREAMBLE_BYTES)];
-  let at = PREAMBLE_BYTES;
-  while (at < bytes.length) {
-    const id = bytes[at];
-    const size = readSize(bytes, at + 1);
-    const content = bytes.subarray(size.end, size.end + size.value);
-    at = size.end + size.value;
-    if (id === TYPES) parts.push(...section(id, patchTypes(content, counts)));
-    else if (id === COMPONENT) parts.push(...section(id, patchComponent(content, counts)));
-    else parts.push(...section(id, content));
-  }
-  return Buffer.concat(parts);
 }
 
 // Types are not preceded by their sizes, so that one can be replaced by a shorter one. The bytes cannot be part of a
@@ -88,29 +73,4 @@ function patchTypes(bytes, counts) {
     patched = Buffer.concat([...parts, patched.subarray(start)]);
   });
   return patched;
-}
-
-const section = (id, content) => [Buffer.from([id]), writeSize(content.length), content];
-
-/** An unsigned number in LEB128, and where it ends. */
-function readSize(bytes, start) {
-  let value = 0;
-  let end = start;
-  for (let shift = 0; ; shift += 7) {
-    const byte = bytes[end];
-    end += 1;
-    value += (byte & 0x7f) * 2 ** shift;
-    if (byte < 0x80) return { value, end };
-  }
-}
-
-function writeSize(value) {
-  const bytes = [];
-  let rest = value;
-  do {
-    const more = rest > 0x7f;
-    bytes.push((rest & 0x7f) | (more ? 0x80 : 0));
-    rest >>>= 7;
-  } while (rest > 0);
-  return Buffer.from(bytes);
 }

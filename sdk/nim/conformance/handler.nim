@@ -1,5 +1,5 @@
 ## Does what the header `do` says: the same in every language, so that one table of cases tests them all.
-import std/[base64, json, streams, unicode]
+import std/[base64, json, os, streams, unicode]
 
 proc settle(settlement: JsonNode, publications: varargs[JsonNode]): JsonNode =
   %*{"settlement": settlement, "publications": @publications}
@@ -50,6 +50,20 @@ proc context(delivery: JsonNode): JsonNode =
   let remaining = delivery{"time_ms"}.getInt > 0
   settle(%"ack", publication("context", "worker=" & delivery{"worker"}.getStr & " remaining=" & $remaining))
 
+proc written(delivery: JsonNode, path: string): JsonNode =
+  try:
+    let file = open(path, fmWrite, bufSize = 0)
+    defer: file.close()
+    file.write bytes(delivery)
+    let read = readFile(path)
+    var published = publication("written", read)
+    if validateUtf8(read) >= 0:
+      published.delete "text"
+      published["base64"] = %encode(read)
+    settle(%"ack", published)
+  except IOError as error:
+    settle(%*{"dead-letter": error.msg})
+
 proc handle(delivery: JsonNode): JsonNode =
   let headers = delivery{"properties", "headers"}
   let action = headers{"do"}.getStr
@@ -73,6 +87,8 @@ proc handle(delivery: JsonNode): JsonNode =
   of "churn":
     churn()
     result = settle(%"ack")
+  of "setting": result = settle(%"ack", publication("setting", getEnv(headers{"name"}.getStr, "none")))
+  of "write": result = written(delivery, headers{"path"}.getStr)
   else: result = settle(%*{"dead-letter": "unknown: " & action})
 
 stdout.write handle(parseJson(newFileStream(stdin)))

@@ -1,8 +1,9 @@
 """The conformance handler: the header `do` says what it does. It is the same in every language."""
 
 import sys
+from pathlib import Path
 
-from wabbit_sdk import Delivery, Outcome, Publication, context
+from wabbit_sdk import Delivery, Outcome, Publication, config, context, http, keyvalue
 
 
 def handle(delivery: Delivery) -> Outcome:
@@ -76,6 +77,45 @@ def churn(delivery: Delivery) -> Outcome:
     return Outcome.ack()
 
 
+def setting(delivery: Delivery) -> Outcome:
+    return Outcome.ack(Publication.text("", "setting", config.get(delivery.header("name"), "none")))
+
+
+def count(delivery: Delivery) -> Outcome:
+    store, key = keyvalue.open("default"), delivery.header("key")
+    total = store.increment(key, delivery.header("by"))
+    return Outcome.ack(Publication.text("", "count", f"{total}/{store.text(key)}"))
+
+
+def keep(delivery: Delivery) -> Outcome:
+    store, key = keyvalue.open("default"), delivery.header("key")
+    store.set(key, delivery.body)
+    kept = store.get(key)
+    store.delete(key)
+    if kept is None or store.exists(key):
+        return Outcome.dead_letter("still there")
+    return Outcome.ack(Publication("", "kept", kept))
+
+
+def fetch(delivery: Delivery) -> Outcome:
+    method, url = delivery.header("method"), delivery.header("url")
+    try:
+        response = http.request(method, url, body=delivery.body, headers={"x-test": "wabbit"})
+    except http.Error as error:
+        return Outcome.dead_letter(str(error))
+    text = f"{response.status} {response.header('x-answer', '')} ".encode()
+    return Outcome.ack(Publication("", "fetched", text + response.body))
+
+
+def write(delivery: Delivery) -> Outcome:
+    path = Path(delivery.header("path"))
+    try:
+        path.write_bytes(delivery.body)
+        return Outcome.ack(Publication("", "written", path.read_bytes()))
+    except OSError as error:
+        return Outcome.dead_letter(str(error))
+
+
 ACTIONS = {
     "echo": echo,
     "describe": describe,
@@ -92,4 +132,9 @@ ACTIONS = {
     "json": json,
     "context": tell_context,
     "churn": churn,
+    "setting": setting,
+    "count": count,
+    "keep": keep,
+    "fetch": fetch,
+    "write": write,
 }

@@ -80,3 +80,10 @@ ModuleNotFoundError: No module named 'nosuch'
 error: src/handler.py does not compile
 hint: name the package of `nosuch` in src/requirements.txt"""
         self.assertEqual(load_build().explain(output, Path("src"), Path("packages"), Path("sdk")), expected)
+        hint = "hint: import what is in `wabbit_sdk` by `import` statements, since those say what the handler needs"
+        for raised in [
+            "ModuleNotFoundError: No module named 'wit_world.imports.config_store'",
+            "ImportError: cannot import name 'http_handler' from 'wit_world.imports' (/world/wit_world/imports)",
+        ]:
+            told = load_build().explain(f"AssertionError: {raised}", Path("src"), Path("packages"), Path("sdk"))
+            self.assertEqual(told, f"{raised}\nerror: src/handler.py does not compile\n{hint}")

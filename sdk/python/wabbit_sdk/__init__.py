@@ -20,6 +20,9 @@ A handler is one function from a delivery to an outcome, in a file named `handle
 
 The delivery is acked only after the broker has confirmed every publication. An exception is a failure: nothing is
 published, and the manifest's failure policy decides.
+
+Modules for what a manifest grants, each for `from wabbit_sdk import …`: `config` reads settings and secrets, `keyvalue`
+keeps what outlives a delivery, `http` sends requests. A plugin imports only those that its handler does.
 """
 
 from . import context

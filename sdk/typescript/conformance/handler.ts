@@ -2,10 +2,16 @@
 
 import {
   type Delivery,
+  FileError,
+  HttpError,
   type Outcome,
   ack,
+  config,
   context,
   deadLetter,
+  files,
+  http,
+  keyvalue,
   requeue,
   retry,
   retryAfter,
@@ -84,7 +90,50 @@ const actions: { [name: string]: (delivery: Delivery) => Outcome } = {
     for (let count = 0; count < 2000; count += 1) dropped = { count, before: [dropped?.count] };
     return ack();
   },
+
+  setting: (delivery) => ack({ routingKey: "setting", text: config.get(named(delivery, "name")) ?? "none" }),
+
+  count(delivery) {
+    const store = keyvalue.open("default");
+    const key = named(delivery, "key");
+    const sum = store.increment(key, Number(delivery.header("by")));
+    return ack({ routingKey: "count", text: `${sum}/${store.getText(key)}` });
+  },
+
+  keep(delivery) {
+    const store = keyvalue.open("default");
+    const key = named(delivery, "key");
+    store.set(key, delivery.body);
+    const body = store.get(key);
+    store.delete(key);
+    return store.exists(key) ? deadLetter("still there") : ack({ routingKey: "kept", body });
+  },
+
+  fetch(delivery) {
+    const [method, url] = [named(delivery, "method"), named(delivery, "url")];
+    try {
+      const response = http.request(method, url, { headers: { "x-test": "wabbit" }, body: delivery.body });
+      const text = `${response.status} ${response.header("x-answer") ?? ""} ${response.text()}`;
+      return ack({ routingKey: "fetched", body: text });
+    } catch (error) {
+      if (error instanceof HttpError) return deadLetter(error.message);
+      throw error;
+    }
+  },
+
+  write(delivery) {
+    const path = named(delivery, "path");
+    try {
+      files.write(path, delivery.body);
+      return ack({ routingKey: "written", body: files.read(path) });
+    } catch (error) {
+      if (error instanceof FileError) return deadLetter(error.message);
+      throw error;
+    }
+  },
 };
+
+const named = (delivery: Delivery, name: string): string => String(delivery.header(name) ?? "");
 
 export function handle(delivery: Delivery): Outcome {
   const name = String(delivery.header("do"));

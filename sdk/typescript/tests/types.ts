@@ -3,18 +3,27 @@
 import {
   DeadLetterError,
   Delivery,
+  FileError,
   Float,
   type Handler,
   type HeaderValue,
+  HttpError,
+  type HttpResponse,
   Json,
+  KeyValueError,
   Outcome,
   ack,
+  config,
   context,
   deadLetter,
+  files,
+  http,
+  keyvalue,
   requeue,
   retry,
   retryAfter,
 } from "../../javascript/index.js";
+import { provide } from "../../javascript/testing.js";
 
 const sync: Handler = (delivery) => ack(delivery.reply({ text: "pong" }));
 const later: Handler = async (delivery) => {
@@ -45,6 +54,25 @@ const narrowed: bigint | undefined = typeof value === "bigint" ? value : undefin
 const left: number = context.remainingMs();
 const error: Error = new DeadLetterError("odd", { cause: Json.of([1]).text });
 console.log(sync, later, echo, others, forgot, plain, text, narrowed, left, error, Outcome);
+
+const setting: string = config.get("a") ?? config.secret("b").expose();
+// @ts-expect-error: a secret is no text
+const secret: string = config.secret("a");
+const store = keyvalue.open();
+const sum: number = store.increment("a") + store.increment("a", 2);
+// @ts-expect-error: it may not be there
+const kept: Uint8Array = store.get("a");
+store.set("a", store.get("b") ?? setting);
+files.write("/a", files.read("/b"));
+const response: HttpResponse = http.post("https://a.example/", { json: [1], query: { a: 1 }, timeoutMs: 1 }).success();
+http.get("https://a.example/", { headers: response.headers });
+// @ts-expect-error: a header is a text
+http.get("https://a.example/", { headers: { a: 1 } });
+const errors: Error[] = [new HttpError("timeout", ""), new FileError("no-entry", ""), new KeyValueError("")];
+provide({ http: ({ url, body }) => (url === "" ? { status: 404 } : { body }) });
+// @ts-expect-error: files
+provide({ file: {} });
+console.log(secret, sum, kept, errors);
 
 // @ts-expect-error: there are no timers
 setTimeout(() => {}, 1);

@@ -30,6 +30,11 @@ const Do = enum {
     json,
     context,
     churn,
+    setting,
+    count,
+    keep,
+    fetch,
+    write,
 };
 
 fn handle(arena: Allocator, delivery: *const wabbit.Delivery) !Outcome {
@@ -85,7 +90,51 @@ fn handle(arena: Allocator, delivery: *const wabbit.Delivery) !Outcome {
             for (0..1000) |_| @memset(try arena.alloc(u8, 100), 1);
             return .ack;
         },
+        .setting => {
+            const value = wabbit.config.get(delivery.headerText("name") orelse "") orelse "none";
+            return Outcome.ack.publish(arena, &.{.text("", "setting", value)});
+        },
+        .count => {
+            const key = delivery.headerText("key") orelse "";
+            const store = try wabbit.keyvalue.open("default");
+            defer store.close();
+            const sum = try store.increment(key, @bitCast(integer(delivery, "by") orelse 0));
+            const value = try store.get(key) orelse "";
+            const text = try std.fmt.allocPrint(arena, "{d}/{s}", .{ sum, value });
+            return Outcome.ack.publish(arena, &.{.text("", "count", text)});
+        },
+        .keep => {
+            const key = delivery.headerText("key") orelse "";
+            const store = try wabbit.keyvalue.open("default");
+            defer store.close();
+            try store.set(key, delivery.body);
+            const kept = try store.get(key) orelse "";
+            try store.delete(key);
+            const outcome: Outcome = if (try store.exists(key)) .deadLetter("still there") else .ack;
+            return outcome.publish(arena, &.{.{ .exchange = "", .routing_key = "kept", .body = kept }});
+        },
+        .fetch => return fetch(arena, delivery) catch .deadLetter(wabbit.problem.text()),
+        .write => {
+            const path = delivery.headerText("path") orelse "";
+            wabbit.files.write(path, delivery.body) catch return .deadLetter(wabbit.problem.text());
+            const written = wabbit.files.read(arena, path) catch return .deadLetter(wabbit.problem.text());
+            return Outcome.ack.publish(arena, &.{.{ .exchange = "", .routing_key = "written", .body = written }});
+        },
     }
+}
+
+fn fetch(arena: Allocator, delivery: *const wabbit.Delivery) !Outcome {
+    const request: wabbit.http.Request = .{
+        .method = delivery.headerText("method") orelse "",
+        .url = delivery.headerText("url") orelse "",
+        .headers = &.{.{ .name = "x-test", .value = "wabbit" }},
+        .body = delivery.body,
+    };
+    const response = try request.send(arena);
+    const body = try std.fmt.allocPrint(arena, "{d} {s} {s}", .{
+        response.status, response.header("x-answer") orelse "", response.body,
+    });
+    return Outcome.ack.publish(arena, &.{.{ .exchange = "", .routing_key = "fetched", .body = body }});
 }
 
 fn integer(delivery: *const wabbit.Delivery, name: []const u8) ?i64 {

@@ -6,15 +6,24 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, BrokerUrls, Defaults, HostLimits, Http, LogFormat, Settings};
-use crate::keyvalue;
-use crate::manifest::{read::Section, report::Problem, values::quoted};
+use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, Http, LogFormat, Settings};
+use crate::{
+    keyvalue,
+    manifest::{
+        limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
+        read::Section,
+        report::Problem,
+        values::quoted,
+    },
+};
 
 pub(super) const GRACE_MAX: Duration = Duration::from_secs(60 * 60);
 const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+const COMPILE_TIME_MIN: Duration = Duration::from_millis(100);
+const COMPILE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
@@ -23,6 +32,7 @@ const GIB: usize = 1 << 30;
 #[derive(Default)]
 pub(super) struct Layer {
     pub plugins: Option<PathBuf>,
+    pub require_digest: Option<bool>,
     pub manifests: Option<PathBuf>,
     pub cache: Option<PathBuf>,
     pub state: Option<PathBuf>,
@@ -41,7 +51,16 @@ pub(super) struct Layer {
     pub max_body: Option<usize>,
     pub max_publications: Option<usize>,
     pub max_output: Option<usize>,
-    pub compile_threads: Option<usize>,
+    pub max_host_calls: Option<usize>,
+    pub max_handles: Option<usize>,
+    pub max_tables: Option<usize>,
+    pub max_random: Option<usize>,
+    pub max_log: Option<usize>,
+    pub compile_at_once: Option<usize>,
+    pub compile_time: Option<Duration>,
+    pub compile_memory: Option<usize>,
+    pub compile_file: Option<usize>,
+    pub compile_code: Option<usize>,
     pub keyvalue_value: Option<usize>,
     pub keyvalue_store: Option<usize>,
     pub keyvalue_memory: Option<usize>,
@@ -58,7 +77,6 @@ impl Layer {
     pub fn read(section: &mut Section<'_>, folder: &Path) -> Self {
         let path = |text: &str| not_empty(text).map(|text| folder.join(text));
         let mut layer = Self {
-            plugins: section.checked("plugins", path),
             manifests: section.checked("manifests", path),
             cache: section.checked("cache", path),
             state: section.checked("state", path),
@@ -68,6 +86,12 @@ impl Layer {
             strict: section.flag("strict"),
             ..Self::default()
         };
+        let plugins = section.text_or(
+            "plugins",
+            |text| Ok((Some(path(text)?), None)),
+            |plugins| Some((plugins.checked("folder", path), plugins.flag("require-digest"))),
+        );
+        (layer.plugins, layer.require_digest) = plugins.unwrap_or_default();
         section.section("amqp", |amqp| {
             // Where one address is wrong, that is what is said.
             let all = amqp.one_or_more("url", BrokerUrl::parse);
@@ -84,9 +108,20 @@ impl Layer {
             layer.running = limits.integer("running", 1..=100_000);
             layer.max_memory = limits.size("memory", 64 * KIB..=4 * GIB);
             layer.max_body = limits.size("body", KIB..=512 * MIB);
-            layer.max_publications = limits.integer("publications", 1..=1_000_000);
-            layer.max_output = limits.size("output", KIB..=4 * GIB);
-            layer.compile_threads = limits.integer("compile-threads", 1..=64);
+            layer.max_publications = limits.integer("publications", PUBLICATIONS);
+            layer.max_output = limits.size("output", OUTPUT);
+            layer.max_host_calls = limits.integer("host-calls", HOST_CALLS);
+            layer.max_handles = limits.integer("handles", HANDLES);
+            layer.max_tables = limits.integer("tables", TABLES);
+            layer.max_random = limits.size("random", RANDOM);
+            layer.max_log = limits.size("log", LOG);
+        });
+        section.section("compile", |compile| {
+            layer.compile_at_once = compile.integer("at-once", 1..=64);
+            layer.compile_time = compile.duration("time", COMPILE_TIME_MIN..=COMPILE_TIME_MAX);
+            layer.compile_memory = compile.size("memory", 256 * MIB..=64 * GIB);
+            layer.compile_file = compile.size("file", KIB..=GIB);
+            layer.compile_code = compile.size("code", MIB..=4 * GIB);
         });
         section.section("keyvalue", |limits| {
             layer.keyvalue_value = limits.size("value", 1..=GIB);
@@ -108,6 +143,7 @@ impl Layer {
     pub fn over(self, below: Self) -> Self {
         Self {
             plugins: self.plugins.or(below.plugins),
+            require_digest: self.require_digest.or(below.require_digest),
             manifests: self.manifests.or(below.manifests),
             cache: self.cache.or(below.cache),
             state: self.state.or(below.state),
@@ -125,7 +161,16 @@ impl Layer {
             max_body: self.max_body.or(below.max_body),
             max_publications: self.max_publications.or(below.max_publications),
             max_output: self.max_output.or(below.max_output),
-            compile_threads: self.compile_threads.or(below.compile_threads),
+            max_host_calls: self.max_host_calls.or(below.max_host_calls),
+            max_handles: self.max_handles.or(below.max_handles),
+            max_tables: self.max_tables.or(below.max_tables),
+            max_random: self.max_random.or(below.max_random),
+            max_log: self.max_log.or(below.max_log),
+            compile_at_once: self.compile_at_once.or(below.compile_at_once),
+            compile_time: self.compile_time.or(below.compile_time),
+            compile_memory: self.compile_memory.or(below.compile_memory),
+            compile_file: self.compile_file.or(below.compile_file),
+            compile_code: self.compile_code.or(below.compile_code),
             keyvalue_value: self.keyvalue_value.or(below.keyvalue_value),
             keyvalue_store: self.keyvalue_store.or(below.keyvalue_store),
             keyvalue_memory: self.keyvalue_memory.or(below.keyvalue_memory),
@@ -150,6 +195,7 @@ impl Layer {
                 publish_timeout: self.publish_timeout.unwrap_or(seconds(30)),
             },
             plugins: self.plugins.unwrap_or_else(|| PathBuf::from("plugins")),
+            require_digest: self.require_digest.unwrap_or(false),
             manifests: self.manifests.unwrap_or_else(|| PathBuf::from("manifests")),
             cache: self.cache.or(defaults.cache)?,
             state: self.state.or(defaults.state),
@@ -163,7 +209,18 @@ impl Layer {
                 max_body: self.max_body.unwrap_or(16 * MIB),
                 max_publications: self.max_publications.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
-                compile_threads: self.compile_threads.unwrap_or(2),
+                max_host_calls: self.max_host_calls.unwrap_or(10_000_000),
+                max_handles: self.max_handles.unwrap_or(10_000),
+                max_tables: self.max_tables.unwrap_or(100_000),
+                max_random: self.max_random.unwrap_or(16 * MIB),
+                max_log: self.max_log.unwrap_or(MIB),
+            },
+            compile: Compile {
+                at_once: self.compile_at_once.unwrap_or(defaults.cores.div_ceil(2).max(1)),
+                time: self.compile_time.unwrap_or(seconds(60)),
+                memory: self.compile_memory.unwrap_or(2 * GIB),
+                file: self.compile_file.unwrap_or(64 * MIB),
+                code: self.compile_code.unwrap_or(512 * MIB),
             },
             keyvalue: keyvalue::Limits {
                 value: self.keyvalue_value.unwrap_or(MIB),

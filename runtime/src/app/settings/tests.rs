@@ -3,7 +3,7 @@
 use super::*;
 
 const FILE: &str = r#"
-    plugins = "../plugins"
+    plugins = { folder = "../plugins", require-digest = true }
     manifests = "/srv/manifests"
     cache = "cache"
 state = "/var/lib/wabbit"
@@ -25,7 +25,18 @@ state = "/var/lib/wabbit"
     body = "2MiB"
     publications = 3
     output = 4096
-    compile-threads = 4
+    host-calls = 4
+    handles = 5
+    tables = 6
+    random = 7
+    log = 8192
+
+    [compile]
+    at-once = 4
+    time = "2s"
+    memory = "1GiB"
+    file = "1MiB"
+    code = "3MiB"
 
     [keyvalue]
     value = 100
@@ -53,7 +64,7 @@ fn resolve(text: &str, overrides: &Overrides) -> Result<Settings, SettingsError>
 }
 
 fn folders() -> Defaults {
-    Defaults { cache: Some("/cache".into()), state: Some("/state".into()) }
+    Defaults { cache: Some("/cache".into()), state: Some("/state".into()), cores: 5 }
 }
 
 fn environment(name: &str) -> Overrides {
@@ -77,6 +88,7 @@ fn defaults() {
             publish_timeout: Duration::from_secs(30),
         },
         plugins: "plugins".into(),
+        require_digest: false,
         manifests: "manifests".into(),
         cache: "/cache".into(),
         state: Some("/state".into()),
@@ -90,7 +102,18 @@ fn defaults() {
             max_body: 16 << 20,
             max_publications: 1000,
             max_output: 64 << 20,
-            compile_threads: 2,
+            max_host_calls: 10_000_000,
+            max_handles: 10_000,
+            max_tables: 100_000,
+            max_random: 16 << 20,
+            max_log: 1 << 20,
+        },
+        compile: Compile {
+            at_once: 3,
+            time: Duration::from_secs(60),
+            memory: 2 << 30,
+            file: 64 << 20,
+            code: 512 << 20,
         },
         keyvalue: keyvalue::Limits { value: 1 << 20, store: 64 << 20, memory: 256 << 20, disk: 1 << 30 },
         http: Http {
@@ -117,6 +140,7 @@ fn a_file_with_everything() {
             publish_timeout: Duration::from_secs(1),
         },
         plugins: "/etc/wabbit/../plugins".into(),
+        require_digest: true,
         manifests: "/srv/manifests".into(),
         cache: "/etc/wabbit/cache".into(),
         state: Some("/var/lib/wabbit".into()),
@@ -130,7 +154,11 @@ fn a_file_with_everything() {
             max_body: 2 << 20,
             max_publications: 3,
             max_output: 4096,
-            compile_threads: 4,
+            max_host_calls: 4,
+            max_handles: 5,
+            max_tables: 6,
+            max_random: 7,
+            max_log: 8192,
         },
         keyvalue: keyvalue::Limits { value: 100, store: 4096, memory: 8192, disk: 16 << 10 },
         http: Http {
@@ -140,9 +168,20 @@ fn a_file_with_everything() {
             running: 9,
             body: 1 << 10,
         },
+        compile: Compile { at_once: 4, time: Duration::from_secs(2), memory: 1 << 30, file: 1 << 20, code: 3 << 20 },
     };
     assert_eq!(settings, expected);
-    assert_eq!(settings.host.ceilings(), Ceilings { memory: 1 << 20 });
+    let ceilings = Ceilings {
+        memory: 1 << 20,
+        publications: 3,
+        output: 4096,
+        host_calls: 4,
+        handles: 5,
+        tables: 6,
+        random: 7,
+        log: 8192,
+    };
+    assert_eq!(settings.host.ceilings(), ceilings);
 }
 
 #[test]

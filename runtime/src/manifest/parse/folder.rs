@@ -6,10 +6,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{Ceilings, parse_with_places};
+use super::parse_with_places;
 use crate::manifest::{
-    Folder, Manifest,
-    read::text_of,
+    Ceilings, Folder, Manifest,
+    read::text_in,
     report::{Place, Problem},
     values::quoted,
 };
@@ -26,7 +26,7 @@ pub fn read_folder(folder: &Path, ceilings: &Ceilings) -> io::Result<Folder> {
     let mut problems = BTreeMap::new();
     for path in files(folder)? {
         // A file that was deleted since the folder was listed is no manifest any more; a link to nothing is one.
-        let text = match text_of(&path) {
+        let text = match text_in(folder, Path::new(path.file_name().unwrap_or_default())) {
             Err(_) if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => continue,
             text => text.map_err(|problem| vec![problem]),
         };

@@ -2,7 +2,8 @@
 // language.
 
 import {
-  Delivery, FieldKind, JsonWriter, Outcome, Publication, log, remainingMs, serve, worker,
+  Delivery, FieldKind, JsonWriter, Outcome, Publication, Request, Store, log, readFile, remainingMs, serve, setting,
+  worker, writeFile,
 } from "wabbit";
 
 const kept: StaticArray<u8>[] = [];
@@ -65,7 +66,65 @@ function handle(delivery: Delivery): Outcome {
     sink = null;
     return Outcome.ack();
   }
+  if (what == "setting") {
+    const value = setting(headerOf(delivery, "name"));
+    return Outcome.ack().publish(new Publication("", "setting").text(value === null ? "none" : value));
+  }
+  if (what == "count") return count(delivery);
+  if (what == "keep") return keep(delivery);
+  if (what == "fetch") return fetch(delivery);
+  if (what == "write") return write(delivery);
   return Outcome.deadLetter("unknown: " + what);
+}
+
+function headerOf(delivery: Delivery, name: string): string {
+  const header = delivery.header(name);
+  return header === null ? "" : header.text;
+}
+
+function count(delivery: Delivery): Outcome {
+  const store = Store.open("default").value;
+  const key = headerOf(delivery, "key");
+  const by = delivery.header("by");
+  const sum = store.increment(key, by === null ? 0 : <u64>by.integer).value;
+  const value = store.text(key).value;
+  return Outcome.ack().publish(new Publication("", "count").text(`${sum}/${value === null ? "" : value}`));
+}
+
+function keep(delivery: Delivery): Outcome {
+  const store = Store.open("default").value;
+  const key = headerOf(delivery, "key");
+  const stored = store.set(key, delivery.body).problem;
+  if (stored !== null) return Outcome.fail(stored);
+  const value = store.get(key).value;
+  const deleted = store.delete(key).problem;
+  if (deleted !== null) return Outcome.fail(deleted);
+  if (value === null || store.exists(key).value) return Outcome.deadLetter("still there");
+  return Outcome.ack().publish(new Publication("", "kept").bytes(value));
+}
+
+function fetch(delivery: Delivery): Outcome {
+  const request = new Request(headerOf(delivery, "method"), headerOf(delivery, "url"));
+  const answered = request.header("x-test", "wabbit").bytes(delivery.body).send();
+  const problem = answered.problem;
+  if (problem !== null) return Outcome.deadLetter(problem);
+  const response = answered.value;
+  const answer = response.header("x-answer");
+  const start = Uint8Array.wrap(String.UTF8.encode(`${response.status} ${answer === null ? "" : answer} `));
+  const all = new Uint8Array(start.length + response.body.length);
+  all.set(start);
+  all.set(response.body, start.length);
+  return Outcome.ack().publish(new Publication("", "fetched").bytes(all));
+}
+
+function write(delivery: Delivery): Outcome {
+  const path = headerOf(delivery, "path");
+  const problem = writeFile(path, delivery.body).problem;
+  if (problem !== null) return Outcome.deadLetter(problem);
+  const written = readFile(path);
+  const unread = written.problem;
+  if (unread !== null) return Outcome.deadLetter(unread);
+  return Outcome.ack().publish(new Publication("", "written").bytes(written.value));
 }
 
 function body(delivery: Delivery): string {

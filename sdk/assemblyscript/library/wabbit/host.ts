@@ -1,5 +1,6 @@
 // What a handler may ask of the host.
 
+import { release } from "./lent";
 import { encodeUtf8 } from "./utf8";
 
 @external("wasi_snapshot_preview1", "fd_write")
@@ -34,7 +35,9 @@ const STDERR = 2;
 export function worker(): string {
   const result = memory.data(8);
   hostWorker(result);
-  return String.UTF8.decodeUnsafe(load<u32>(result), load<u32>(result, 4));
+  const name = String.UTF8.decodeUnsafe(load<u32>(result), load<u32>(result, 4));
+  release();
+  return name;
 }
 
 /** Milliseconds until the time limit. */

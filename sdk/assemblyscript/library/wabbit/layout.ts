@@ -11,20 +11,20 @@ const HEADER_SIZE = 24;
 const PUBLICATION_SIZE = 160;
 const RESULT_SIZE = 24;
 
-// Reading. The host wrote each text and list into a block of its own, which is an ArrayBuffer (see exports.ts).
+// Reading. The host wrote each text and list into a block of its own, which is an ArrayBuffer (see lent.ts).
 
-function bytesAt(at: usize): Uint8Array {
+export function bytesAt(at: usize): Uint8Array {
   const address = load<usize>(at);
   const length = load<u32>(at, 4);
   return length == 0 ? new Uint8Array(0) : Uint8Array.wrap(changetype<ArrayBuffer>(address), 0, length);
 }
 
 /** The host hands over texts that are UTF-8. */
-function textAt(at: usize): string {
+export function textAt(at: usize): string {
   return String.UTF8.decodeUnsafe(load<usize>(at), load<u32>(at, 4));
 }
 
-function optionalTextAt(at: usize): string | null {
+export function optionalTextAt(at: usize): string | null {
   return load<u8>(at) == 0 ? null : textAt(at + 4);
 }
 

@@ -146,7 +146,8 @@ impl Raw {
             Self::Streams(path, count) => {
                 let file = open(&path, OpenFlags::CREATE, DescriptorFlags::WRITE)?;
                 let streams = (0..count).map(|n| file.write_via_stream(n * 4)).collect::<Result<Vec<_>, _>>()?;
-                let took = streams.iter().filter(|stream| stream.check_write().is_ok() && stream.write(b"text").is_ok());
+                let took =
+                    streams.iter().filter(|stream| stream.check_write().is_ok() && stream.write(b"text").is_ok());
                 took.count().into()
             }
             Self::Folders => folders.iter().map(|(_, name)| name.as_str()).collect(),

@@ -1,10 +1,8 @@
 //! What the probe can be told to do.
 
 use std::{
-    env,
     hint::black_box,
     io::{self, Write},
-    net::TcpStream,
     process,
     sync::atomic::{AtomicU32, Ordering},
     thread,
@@ -96,11 +94,6 @@ pub enum Action {
     Context {
         to: To,
     },
-    /// Publishes what of the outside world is within reach; `tcp` is an address such as `127.0.0.1:5672`.
-    Reach {
-        tcp: String,
-        to: To,
-    },
     /// Publishes a body of that many bytes.
     BigOutput {
         bytes: usize,
@@ -164,7 +157,6 @@ impl Action {
             }
             Self::Describe { to } => return publish_json(to, &Description::of(delivery)),
             Self::Context { to } => return publish_json(to, &call()),
-            Self::Reach { tcp, to } => return publish_json(to, &reach(&tcp)),
             Self::BigOutput { bytes, to } => {
                 return Ok(Outcome::ack().publish(to.publication().body(vec![b'x'; bytes])));
             }
@@ -219,15 +211,5 @@ fn call() -> Value {
         "worker": context::worker(),
         "remaining-ms": context::remaining().as_millis() as u64,
         "calls": CALLS.fetch_add(1, Ordering::Relaxed) + 1,
-    })
-}
-
-fn reach(tcp: &str) -> Value {
-    let told = |result: io::Result<()>| result.map_or_else(|error| error.to_string(), |()| "ok".into());
-    json!({
-        "arguments": env::args().collect::<Vec<_>>(),
-        "environment": env::vars().collect::<Vec<_>>(),
-        "folder": told(std::fs::read_dir("/").map(drop)),
-        "tcp": told(TcpStream::connect(tcp).map(drop)),
     })
 }

@@ -1,4 +1,4 @@
-package wabbit
+package host
 
 import (
 	"runtime"
@@ -19,7 +19,7 @@ const (
 	gcPercent = 100
 	gcOff     = -1
 	// How much the heap may grow between two collections, at least. It is less than what Go's own pace allows to a small
-	// heap, 4 MiB: a collection that begins in the middle of a call costs two, see stopCollector.
+	// heap, 4 MiB: a collection that begins in the middle of a call costs two, see StopCollector.
 	growthMin = 2 << 20
 )
 
@@ -42,8 +42,8 @@ func heapBytes() uint64 {
 	return heap[0].Value.Uint64()
 }
 
-// startCollector lets the runtime collect, and does so itself where enough has piled up.
-func startCollector(lentBytes uint64) {
+// StartCollector lets the runtime collect, before a delivery is handled, and does so itself where enough has piled up.
+func StartCollector() {
 	debug.SetGCPercent(gcPercent)
 	// The first look at the metrics is a slow one, which a fresh instance need not take.
 	grown := lentBytes
@@ -57,8 +57,8 @@ func startCollector(lentBytes uint64) {
 	reused = true
 }
 
-// stopCollector returns when no collection is under way, and none will begin.
-func stopCollector() {
+// StopCollector returns when no collection is under way, and none will begin.
+func StopCollector() {
 	before := collections()
 	debug.SetGCPercent(gcOff)
 	if collections() == before {
