@@ -4,6 +4,7 @@
 //! times, into that page.
 
 pub mod cases;
+mod granted;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -13,6 +14,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 
 use crate::harness::host;
+use crate::harness::http::Server;
 use crate::harness::places;
 use crate::harness::process::Output;
 use crate::languages::promised;
@@ -31,25 +33,43 @@ fn built() -> BTreeMap<String, PathBuf> {
     files.map(|path| (path.file_stem().unwrap().to_str().unwrap().to_owned(), path)).collect()
 }
 
-/// A folder with a manifest for each size of memory.
+/// A folder with a manifest for each size of memory, and a server that its handlers may ask.
 struct Bench {
     folder: tempfile::TempDir,
     plugin: PathBuf,
+    /// Whether it is a WASI command, which has its settings from the environment.
+    command: bool,
+    server: Server,
 }
 
 impl Bench {
-    fn new(plugin: &Path) -> Bench {
+    async fn new(plugin: &Path) -> Bench {
         let folder = places::folder("conformance");
+        let server = Server::start().await;
+        let file = plugin.display().to_string();
+        let seen = host::run(folder.path(), &["inspect", &file, "--json"]).await;
+        let seen: Value = serde_json::from_str(&seen.success()).unwrap();
+        let command = seen["kind"].as_str().unwrap().contains("command");
+        fs::write(folder.path().join("token"), "sesame!\n").unwrap();
+        let granted = if command {
+            "env = { greeting = \"gr\u{fc}n\" }\n".to_owned()
+        } else {
+            let origin = server.url("");
+            format!(
+                "config = {{ greeting = \"gr\u{fc}n\" }}\nkeyvalue = {{ store = \"counts\", memory = true }}\nhttp = [\"{origin}\"]\n"
+            )
+        };
         for memory in MEMORIES_MIB {
             let manifest = format!(
                 "plugin = \"x.wasm\"\n[[queue]]\nname = \"q\"\n[limits]\nmemory = \"{memory}MiB\"\ntime = \"5s\"\n\
-                 [grant]\npublish = [\"conf\", \"/#\"]\n"
+                 [grant]\npublish = [\"conf\", \"/#\"]\n{granted}secrets = {{ token = \"file:token\" }}\n\
+                 files = [{{ host = \"reports\", guest = \"/reports\", write = true }}]\n"
             );
             fs::create_dir_all(folder.path().join(memory.to_string())).unwrap();
             fs::write(folder.path().join(format!("{memory}/conf.toml")), manifest).unwrap();
         }
         fs::write(folder.path().join("wabbit.toml"), "[limits]\nmemory = \"1GiB\"\nrunning = 2\n").unwrap();
-        Bench { folder, plugin: plugin.to_owned() }
+        Bench { folder, plugin: plugin.to_owned(), command, server }
     }
 
     /// Runs the handler on a delivery, with this much memory.
@@ -71,7 +91,7 @@ impl Bench {
 /// Whether a case is met, by the least memory that suffices.
 async fn run(bench: &Bench, case: &Case) -> Result<u32, String> {
     for memory in MEMORIES_MIB {
-        let (answer, output) = bench.invoke(&case.delivery, memory, &[]).await;
+        let (answer, output) = bench.invoke(&case.delivery, memory, &["--effects"]).await;
         let result = judge(case, &answer, &output);
         // Too little memory must be said to be that, and then more is tried.
         let short = answer["failure"] == "memory-limit" && !matches!(case.expect, Expect::Failure(..));
@@ -151,9 +171,9 @@ async fn every_language_answers_every_case_alike() {
     let mut report = String::new();
     let mut results = serde_json::Map::new();
     for (language, file) in built.iter().filter(|(language, _)| only.as_ref().is_none_or(|only| only == *language)) {
-        let bench = Bench::new(file);
+        let bench = Bench::new(file).await;
         let mut rows = serde_json::Map::new();
-        for case in cases::all() {
+        for case in cases::all().into_iter().chain(granted::all(bench.command, &bench.server.url("/answer"))) {
             match run(&bench, &case).await {
                 Ok(memory) => _ = rows.insert(case.name.to_owned(), json!(memory)),
                 Err(error) => {
@@ -196,7 +216,7 @@ async fn the_contract_0_1_0_is_spoken_for_ever() {
     };
     assert_eq!(bare(&read("sdk/wit/worker.wit")), bare(&read("tests/fixtures/contract-0.1.0/worker.wit")));
     let known = ["echo", "describe", "context", "ack", "requeue", "retry", "dead-letter", "error", "no such thing"];
-    let bench = Bench::new(&crate::outcomes::guest("contract_0_1_0"));
+    let bench = Bench::new(&crate::outcomes::guest("contract_0_1_0")).await;
     let mut count = 0;
     for case in cases::all() {
         if known.iter().any(|what| case.delivery["properties"]["headers"]["do"] == *what) {

@@ -226,9 +226,10 @@ function requests(answer, handles, memory) {
     "[constructor]fields": () => handles.add({ kind: "fields", entries: [] }),
     "[method]fields.append": (fields, name, length, value, valueLength, result) => {
       const header = textAt(memory, name, length);
-      const wrong = /^[!#$%&'*+.^_`|~\w-]+$/.test(header) ? (FORBIDDEN.includes(header.toLowerCase()) ? 1 : -1) : 0;
-      view().setUint8(result, wrong < 0 ? 0 : 1);
-      if (wrong >= 0) return view().setUint8(result + 1, wrong);
+      const malformed = !/^[!#$%&'*+.^_`|~\w-]+$/.test(header);
+      const forbidden = FORBIDDEN.includes(header.toLowerCase());
+      view().setUint8(result, malformed || forbidden ? 1 : 0);
+      if (malformed || forbidden) return view().setUint8(result + 1, malformed ? 0 : 1);
       const text = Buffer.from(memory.at(value, valueLength)).toString();
       handles.get(fields, "fields").entries.push([header, text]);
     },

@@ -1,6 +1,6 @@
-//! Files, in the folders that the manifest's `[grant] files` names: Zig's own library has none on `wasm32-freestanding`.
-//! What is written takes effect at once, not with the settlement. The errors have their text in `wabbit.problem`, and so
-//! has the delivery, where one is returned.
+//! Files, in the folders that the manifest's `[grant] files` names: Zig's own library has none on
+//! `wasm32-freestanding`. What is written takes effect at once, not with the settlement. The errors have their text in
+//! `wabbit.problem`, and so has the delivery, where one is returned.
 
 const std = @import("std");
 const wabbit = @import("wabbit.zig");

@@ -1,5 +1,5 @@
-//! HTTP requests, to the origins that the manifest's `[grant] http` lists. A handler that sends none imports nothing for
-//! them.
+//! HTTP requests, to the origins that the manifest's `[grant] http` lists. A handler that sends none imports nothing
+//! for them.
 //!
 //! A request takes place at once, not with the settlement: a delivery that is tried again sends it again. Redirects are
 //! not followed; the response says where it points to in its header `location`. The errors have their text in
@@ -193,8 +193,8 @@ test "URLs have parts" {
     try check("http://a.example:80", .{ "http", "a.example:80", "/" });
     try check("http://[::1]:80?a=/", .{ "http", "[::1]:80", "?a=/" });
     try check("https://a.example#/b", .{ "https", "a.example", "/" });
-    for ([_][]const u8{ "a.example/b", "https:///b", "https://", "ftp://a/b", "http://a/b c", "", "/?b=http://c" }) |url|
-        try check(url, null);
+    for ([_][]const u8{ "a.example/b", "https:///b", "https://", "ftp://a/b", "http://a/b c", "", "/?b=http:/" }) |odd|
+        try check(odd, null);
 }
 
 fn echo(arena: Allocator, request: *const Request) Error!Response {

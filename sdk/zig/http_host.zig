@@ -17,9 +17,16 @@ pub fn send(request: *const http.Request, arena: Allocator) http.Error!http.Resp
         return err;
     };
     var body: Owned = .{ .failed = 1, .handle = 0 };
-    if (request.body.len > 0) imports.@"[method]outgoing-request.body"(outgoing, &body);
+    if (request.body.len > 0) {
+        imports.@"[method]outgoing-request.body"(outgoing, &body);
+        if (body.failed != 0) {
+            imports.@"[resource-drop]outgoing-request"(outgoing);
+            return malformed(request, "its body", "");
+        }
+    }
+    const limits: i32 = if (request.timeout_ms) |ms| options(ms) else 0;
     var sent: Sent = undefined;
-    if (request.timeout_ms) |ms| imports.handle(outgoing, 1, options(ms), &sent) else imports.handle(outgoing, 0, 0, &sent);
+    imports.handle(outgoing, @intFromBool(request.timeout_ms != null), limits, &sent);
     if (sent.case != 0) {
         if (body.failed == 0) imports.@"[resource-drop]outgoing-body"(body.handle);
         return tell(request, &sent.value.code);
@@ -176,13 +183,16 @@ fn readStream(request: *const http.Request, stream: i32, arena: Allocator) http.
 // ---- errors ----
 
 fn malformed(request: *const http.Request, what: []const u8, more: []const u8) http.Error {
-    wabbit.problem.set("{s}: the request cannot be sent for {s}{s}", .{ request.method, what, more });
-    return error.HttpRequest;
+    var buffer: [512]u8 = undefined;
+    const shown = more[0..@min(more.len, 256)];
+    const text = std.fmt.bufPrint(&buffer, "the request cannot be sent for {s}{s}", .{ what, shown }) catch what;
+    return failed(request, error.HttpRequest, text, "");
 }
 
 fn failed(request: *const http.Request, err: http.Error, text: []const u8, more: []const u8) http.Error {
     // Without path and query, which may hold what is nobody's business.
-    const url: http.Url = http.Url.parse(request.url) orelse .{ .scheme = "", .authority = "", .path = "" };
+    const url = http.Url.parse(request.url) orelse
+        return http.fail(err, "{s}: {s}{s}", .{ request.method, text, more });
     return http.fail(err, "{s} {s}://{s}: {s}{s}", .{ request.method, url.scheme, url.authority, text, more });
 }
 

@@ -194,10 +194,10 @@ fn published(publications: &[(&str, &str)]) -> Expect {
     Expect::Outcome(outcome("ack", publications.iter().map(|(key, text)| publication(key, text)).collect()))
 }
 
-fn publication(key: &str, text: &str) -> Value {
+pub fn publication(key: &str, text: &str) -> Value {
     json!({ "exchange": "", "routing_key": key, "text": text, "properties": { "persistent": false } })
 }
 
-fn outcome(settlement: impl Into<Value>, publications: Vec<Value>) -> Value {
+pub fn outcome(settlement: impl Into<Value>, publications: Vec<Value>) -> Value {
     json!({ "settlement": settlement.into(), "publications": publications })
 }

@@ -1,6 +1,7 @@
 //! A small HTTP server on this machine, which does what the path says:
 //!
 //! - `/echo` answers with the head and the body that it got;
+//! - `/answer` with 201, the header `x-answer` as it got it in `x-test`, and method and body in the body;
 //! - `/bytes/N` and `/chunked/N` with so many bytes;
 //! - `/to?URL` with a redirect to that URL;
 //! - `/wait/MS` after that time;
@@ -115,6 +116,24 @@ impl Drop for Counted<'_> {
     }
 }
 
+/// A body that comes in chunks.
+async fn chunks(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    let mut body = Vec::new();
+    loop {
+        let mut line = Vec::new();
+        while !line.ends_with(b"\r\n") {
+            line.push(stream.read_u8().await.ok()?);
+        }
+        let length = usize::from_str_radix(std::str::from_utf8(&line).ok()?.trim_end(), 16).ok()?;
+        let mut chunk = vec![0; length + 2];
+        stream.read_exact(&mut chunk).await.ok()?;
+        if length == 0 {
+            return Some(body);
+        }
+        body.extend(&chunk[..length]);
+    }
+}
+
 /// One request of one connection. None where the other side goes away.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> Option<()> {
     let mut head = Vec::new();
@@ -135,6 +154,20 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
             let mut body = vec![0; length];
             stream.read_exact(&mut body).await.ok()?;
             stream.write_all(fixed(&(head + &String::from_utf8_lossy(&body))).as_bytes()).await.ok()?;
+        }
+        "answer" => {
+            let header = head.lines().find_map(|line| line.strip_prefix("x-test: ")).unwrap_or("none");
+            let body = match head.contains("transfer-encoding: chunked") {
+                true => chunks(&mut stream).await?,
+                false => {
+                    let mut body = vec![0; length];
+                    stream.read_exact(&mut body).await.ok()?;
+                    body
+                }
+            };
+            let body = [head.split(' ').next().unwrap().as_bytes(), b" ", &body].concat();
+            let head = format!("HTTP/1.1 201 Created\r\nx-answer: {header}\r\ncontent-length: {}\r\n\r\n", body.len());
+            stream.write_all(&[head.as_bytes(), &body].concat()).await.ok()?;
         }
         "bytes" => stream.write_all(fixed(&"x".repeat(number)).as_bytes()).await.ok()?,
         "chunked" => {

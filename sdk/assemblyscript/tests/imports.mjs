@@ -1,6 +1,6 @@
 // Checks which of the interfaces that a manifest grants a compiled handler imports: exactly those that are named.
-// `node imports.mjs HANDLER.wasm [INTERFACE…]`, such as `wasi:http`. An import without its grant is refused at load, so
-// that a handler must not import what it does not use.
+// `node imports.mjs HANDLER.wasm [INTERFACE…]`, such as `wasi:http`. An import without its grant is refused at load,
+// so that a handler must not import what it does not use.
 
 import assert from "node:assert";
 import { readFileSync } from "node:fs";

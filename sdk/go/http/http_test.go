@@ -45,7 +45,8 @@ func TestRequestsShareNothing(t *testing.T) {
 	if expected := (Headers{{"a", "1"}}); !reflect.DeepEqual(one.Headers, expected) {
 		t.Error(one.Headers)
 	}
-	if expected := (Headers{{"a", "1"}, {"content-type", "text/plain; charset=utf-8"}}); !reflect.DeepEqual(two.Headers, expected) {
+	expected := Headers{{"a", "1"}, {"content-type", "text/plain; charset=utf-8"}}
+	if !reflect.DeepEqual(two.Headers, expected) {
 		t.Error(two.Headers)
 	}
 	if expected := (Headers{{"a", "1"}, {"authorization", "Bearer t"}}); !reflect.DeepEqual(three.Headers, expected) {
@@ -54,7 +55,8 @@ func TestRequestsShareNothing(t *testing.T) {
 }
 
 func TestATestAnswers(t *testing.T) {
-	if _, err := Get("https://a.example/"); !errors.Is(err, ErrConnection) || !strings.Contains(err.Error(), "http.Answer") {
+	_, err := Get("https://a.example/")
+	if !errors.Is(err, ErrConnection) || !strings.Contains(err.Error(), "http.Answer") {
 		t.Error(err)
 	}
 	Answer(t, func(r Request) (*Response, error) {
@@ -69,10 +71,12 @@ func TestATestAnswers(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got struct{ Type Headers }
-	if err := response.JSON(&got); err != nil || !reflect.DeepEqual(got.Type, Headers{{"content-type", "application/json"}}) {
+	expected := Headers{{"content-type", "application/json"}}
+	if err := response.JSON(&got); err != nil || !reflect.DeepEqual(got.Type, expected) {
 		t.Error(got, err)
 	}
-	if response.Status != 201 || response.Header("X-Seen") != "yes" || response.Header("other") != "" || response.Err() != nil {
+	seen, other := response.Header("X-Seen"), response.Header("other")
+	if response.Status != 201 || seen != "yes" || other != "" || response.Err() != nil {
 		t.Error(response)
 	}
 	Answer(t, func(Request) (*Response, error) { return nil, ErrTimeout })
@@ -85,7 +89,8 @@ func TestATestAnswers(t *testing.T) {
 func TestWhatWentWrongIsTold(t *testing.T) {
 	response := &Response{Status: 503, Body: []byte(" try later ")}
 	err := response.Err()
-	if status, ok := errors.AsType[*StatusError](err); !ok || status.Status != 503 || fmt.Sprint(err) != "the server answered 503: try later" {
+	status, ok := errors.AsType[*StatusError](err)
+	if !ok || status.Status != 503 || fmt.Sprint(err) != "the server answered 503: try later" {
 		t.Error(err)
 	}
 	if err := (&Response{Status: 302}).Err(); fmt.Sprint(err) != "the server answered 302" {
@@ -97,9 +102,10 @@ func TestWhatWentWrongIsTold(t *testing.T) {
 	if _, err := (&Response{Body: []byte{255}}).Text(); fmt.Sprint(err) != "the response is not UTF-8" {
 		t.Error(err)
 	}
+	request := NewRequest("GET", "a.example")
 	for text, request := range map[string]Request{
-		"GET a URL that is none: the request cannot be sent for its URL":               NewRequest("GET", "a.example"),
-		"the request cannot be sent for its body: json: unsupported type: chan string": NewRequest("GET", "https://a").JSON(make(chan string)),
+		"GET a URL that is none: the request cannot be sent for its URL":               request,
+		"the request cannot be sent for its body: json: unsupported type: chan string": request.JSON(make(chan string)),
 	} {
 		if _, err := request.Send(); !errors.Is(err, ErrRequest) || err.Error() != text {
 			t.Error(err)

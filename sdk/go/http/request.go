@@ -96,7 +96,8 @@ func (r Request) Within(timeout time.Duration) Request {
 }
 
 // Send sends it, and waits for the whole response, whatever its status. The error is one of those that this package
-// names, as [errors.Is] tells: it is not granted, nobody answers in time, or the response is larger than the host allows.
+// names, as [errors.Is] tells: it is not granted, nobody answers in time, or the response is larger than the host
+// allows.
 func (r Request) Send() (*Response, error) {
 	if r.err != nil {
 		return nil, fmt.Errorf("%w for its body: %w", ErrRequest, r.err)

@@ -111,8 +111,8 @@ func malformed(what string) error { return fmt.Errorf("%w for %s", ErrRequest, w
 
 var answering func(Request) (*Response, error)
 
-// Answer answers the requests of a test until its end, or until it is called again. Tests that run in parallel share it.
-// In a plugin it does nothing.
+// Answer answers the requests of a test until its end, or until it is called again. Tests that run in parallel share
+// it. In a plugin it does nothing.
 //
 //	http.Answer(t, func(r http.Request) (*http.Response, error) {
 //		return &http.Response{Status: 200, Body: []byte(`{"euro": 0.9}`)}, nil

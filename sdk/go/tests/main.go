@@ -1,6 +1,6 @@
 // A handler that keeps much and makes much garbage, for collector.mjs: the integer headers `keep` and `drop` say how
-// many bytes it adds to what it keeps, and allocates and forgets. In between it asks the host, whose answers come through
-// memory, too.
+// many bytes it adds to what it keeps, and allocates and forgets. In between it asks the host, whose answers come
+// through memory, too.
 package main
 
 import (

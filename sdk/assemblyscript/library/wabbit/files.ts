@@ -61,8 +61,8 @@ export function readTextFile(path: string): Result<string> {
 }
 
 /**
- * Writes a file, in place of one that is there. A handler can be cut off in the middle: a file that others read is to be
- * written under another name and renamed.
+ * Writes a file, in place of one that is there. A handler can be cut off in the middle: a file that others read is to
+ * be written under another name and renamed.
  */
 export function writeFile(path: string, bytes: Uint8Array): Result<bool> {
   return write(new File("write", path, CREATE | TRUNCATE, RIGHT_WRITE, 0), bytes);

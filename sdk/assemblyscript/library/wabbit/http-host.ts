@@ -1,5 +1,5 @@
-// Requests by way of wasi:http. The functions have the parameters that the component model's canonical ABI gives them: a
-// handle as a number, an option as whether there is one and then what.
+// Requests by way of wasi:http. The functions have the parameters that the component model's canonical ABI gives them:
+// a handle as a number, an option as whether there is one and then what.
 
 import { HttpHeader, Request, Response, Target, lowerCase } from "./http";
 import { kindOf, textOf } from "./http-code";
@@ -11,7 +11,9 @@ import { encodeUtf8 } from "./utf8";
 @external("wasi:http/types@0.2.0", "[constructor]fields")
 declare function newFields(): u32;
 @external("wasi:http/types@0.2.0", "[method]fields.append")
-declare function appendField(fields: u32, name: usize, length: u32, value: usize, valueLength: u32, result: usize): void;
+declare function appendField(
+  fields: u32, name: usize, length: u32, value: usize, valueLength: u32, result: usize,
+): void;
 @external("wasi:http/types@0.2.0", "[method]fields.entries")
 declare function entriesOf(fields: u32, result: usize): void;
 @external("wasi:http/types@0.2.0", "[resource-drop]fields")

@@ -1,5 +1,5 @@
-// The blocks that the host writes texts, lists and bytes into. Each is an ArrayBuffer, so that a body need not be copied
-// to become a delivery's.
+// The blocks that the host writes texts, lists and bytes into. Each is an ArrayBuffer, so that a body need not be
+// copied to become a delivery's.
 
 /** Those that nothing points to yet: pinned, or they would be collected. */
 const lent: usize[] = [];

@@ -1,9 +1,9 @@
 //! Does what the header `do` says: the same in every language, so that each can be held against the same table of cases.
 
-use std::{hint::black_box, time::Duration};
+use std::{fs, hint::black_box, time::Duration};
 
 use serde::Serialize;
-use wabbit_sdk::{Delivery, Error, Field, Outcome, Publication, context};
+use wabbit_sdk::{Delivery, Error, Field, Outcome, Publication, config, context, http, keyvalue};
 
 /// A body's text, and how long it is in code points.
 #[derive(Serialize)]
@@ -33,6 +33,11 @@ fn handle(delivery: Delivery) -> Result<Outcome, Error> {
         "json" => read(&delivery),
         "context" => Ok(in_context()),
         "churn" => Ok(churn()),
+        "setting" => Ok(setting(&delivery)),
+        "count" => count(&delivery),
+        "keep" => keep(&delivery),
+        "fetch" => Ok(fetch(&delivery)),
+        "write" => Ok(write(&delivery)),
         other => Ok(Outcome::dead_letter(format!("unknown: {other}"))),
     }
 }
@@ -97,6 +102,59 @@ fn churn() -> Outcome {
         drop(black_box(format!("a short text that is made and dropped: {number}")));
     }
     Outcome::ack()
+}
+
+fn header<'a>(delivery: &'a Delivery, name: &str) -> &'a str {
+    delivery.header(name).and_then(Field::as_str).unwrap_or_default()
+}
+
+fn setting(delivery: &Delivery) -> Outcome {
+    let value = config::get(header(delivery, "name"));
+    Outcome::ack().publish(Publication::new("", "setting").text(value.unwrap_or_else(|| "none".into())))
+}
+
+fn count(delivery: &Delivery) -> Result<Outcome, Error> {
+    let store = keyvalue::open("default")?;
+    let (key, by) = (header(delivery, "key"), header(delivery, "by"));
+    let by = by.parse().map_err(|error| Error::new(format!("{by}: {error}")))?;
+    let sum = store.increment(key, by)?;
+    let value = store.get(key)?.unwrap_or_default();
+    let text = format!("{sum}/{}", String::from_utf8_lossy(&value));
+    Ok(Outcome::ack().publish(Publication::new("", "count").text(text)))
+}
+
+fn keep(delivery: &Delivery) -> Result<Outcome, Error> {
+    let (store, key) = (keyvalue::open("default")?, header(delivery, "key"));
+    store.set(key, &delivery.body)?;
+    let kept = store.get(key)?.unwrap_or_default();
+    store.delete(key)?;
+    if store.exists(key)? {
+        return Ok(Outcome::dead_letter("still there"));
+    }
+    Ok(Outcome::ack().publish(Publication::new("", "kept").body(kept)))
+}
+
+fn fetch(delivery: &Delivery) -> Outcome {
+    let mut request =
+        http::Request::new(header(delivery, "method"), header(delivery, "url")).header("x-test", "wabbit");
+    if !delivery.body.is_empty() {
+        request = request.body(delivery.body.clone());
+    }
+    match request.send() {
+        Ok(response) => {
+            let start = format!("{} {} ", response.status, response.header("x-answer").unwrap_or_default());
+            Outcome::ack().publish(Publication::new("", "fetched").body([start.as_bytes(), &response.body].concat()))
+        }
+        Err(error) => Outcome::dead_letter(error.to_string()),
+    }
+}
+
+fn write(delivery: &Delivery) -> Outcome {
+    let path = header(delivery, "path");
+    match fs::write(path, &delivery.body).and_then(|()| fs::read(path)) {
+        Ok(read) => Outcome::ack().publish(Publication::new("", "written").body(read)),
+        Err(error) => Outcome::dead_letter(error.to_string()),
+    }
 }
 
 #[cfg(test)]

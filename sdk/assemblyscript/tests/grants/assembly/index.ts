@@ -2,8 +2,8 @@
 // that follows an argument.
 
 import {
-  Delivery, Outcome, ProblemKind, Publication, Request, Result, Store, appendFile, readTextFile, removeFile, renameFile,
-  requiredSetting, secret, serve, settings, writeTextFile,
+  Delivery, Outcome, ProblemKind, Publication, Request, Result, Store, appendFile, readTextFile, removeFile,
+  renameFile, requiredSetting, secret, serve, settings, writeTextFile,
 } from "wabbit";
 
 function handle(delivery: Delivery): Outcome {
@@ -18,7 +18,8 @@ function handle(delivery: Delivery): Outcome {
   }
   if (action == "secret") {
     const found = secret(first);
-    return found.problem === null ? say(`${found.value} ${found.value.expose()}`) : tell<string>(requiredSetting(first));
+    if (found.problem !== null) return tell<string>(requiredSetting(first));
+    return say(`${found.value} ${found.value.expose()}`);
   }
   if (action == "keys") return say(Store.open(first).value.keys().value.join(" "));
   if (action == "value") {
@@ -28,7 +29,7 @@ function handle(delivery: Delivery): Outcome {
   if (action == "increment") return tell<u64>(Store.open(first).value.increment(second));
   if (action == "open") {
     const opened = Store.open(first);
-    return opened.problem === null ? say("open") : tell<bool>(new Result<bool>(false, opened.problem, opened.kind));
+    return tell<bool>(new Result<bool>(true, opened.problem, opened.kind));
   }
   if (action == "get") {
     const answered = Request.get(first).query("q", "a b&ü").header("X-A", "1").bearer("t").within(1500).send();
@@ -39,7 +40,8 @@ function handle(delivery: Delivery): Outcome {
   }
   if (action == "header") {
     const answered = Request.post("https://a.example/").header(first, second).text("ä").send();
-    return answered.problem === null ? say("sent") : tell<bool>(new Result<bool>(false, answered.problem, answered.kind));
+    if (answered.problem !== null) return tell<bool>(new Result<bool>(false, answered.problem, answered.kind));
+    return say("sent");
   }
   if (action == "read") return tell<string>(readTextFile(first));
   if (action == "write") return tell<bool>(writeTextFile(first, second));
