@@ -163,7 +163,7 @@ impl Sandbox {
     pub fn load_within(&self, source: &Source, files: bool, time: Duration) -> Result<Arc<Plugin>, LoadError> {
         let inspection = look(source)?;
         let form = Form::new(source, &inspection.kind, files);
-        let code = match self.from_cache(&form) {
+        let code = match self.cached(&form) {
             Some(code) => (code, true),
             None => (self.compile(source, &form, time)?, false),
         };
@@ -176,7 +176,7 @@ impl Sandbox {
             Ok(inspection) => inspection,
             Err(error) => return Some(Err(error)),
         };
-        let code = self.from_cache(&Form::new(source, &inspection.kind, files))?;
+        let code = self.cached(&Form::new(source, &inspection.kind, files))?;
         Some(self.plugin(source, inspection, (code, true)))
     }
 
@@ -211,7 +211,7 @@ impl Sandbox {
         Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
     }
 
-    fn from_cache(&self, form: &Form) -> Option<Code> {
+    fn cached(&self, form: &Form) -> Option<Code> {
         let cache = self.cache.as_ref()?;
         match form.module {
             true => cache.load(&self.engine, form.digest).map(Code::Module),
@@ -233,7 +233,7 @@ impl Sandbox {
         if let Some(cache) = &self.cache {
             cache.store(form.digest, &code);
             // Mapping the entry shares its pages with other hosts; where that does not work, the bytes at hand do.
-            if let Some(code) = self.from_cache(form) {
+            if let Some(code) = self.cached(form) {
                 return Ok(code);
             }
         }
