@@ -29,6 +29,7 @@ mod invariants;
 mod keyvalue;
 mod languages;
 mod limits;
+mod mail_and_files;
 mod orders;
 mod outcomes;
 mod poison;

@@ -1,4 +1,5 @@
-//! The README, followed to the letter: a newcomer's first handler, from a fresh clone to a greeting in its queue.
+//! The README, followed to the letter: a newcomer's first handler, from a fresh clone to a greeting in its queue, and
+//! then two that send mail and write files.
 
 use std::fs::{self, File};
 use std::os::unix::fs::symlink;
@@ -22,7 +23,14 @@ async fn a_handler_is_written_in_five_minutes() {
     copy_sources(&places::root(), &clone);
     share_builds(&clone);
 
-    let (broker, admin) = (places::ports().to_string(), places::ports().to_string());
+    let [broker, admin, api] = [(); 3].map(|()| places::ports().to_string());
+    // The page shows lines of these files, and a port that may be in use here.
+    for file in ["mail-api.py", "order-mail.toml"] {
+        let path = clone.join("examples/mail-and-files").join(file);
+        let text = fs::read_to_string(&path).unwrap();
+        assert!(text.contains("8025"), "{file}: {text}");
+        fs::write(&path, text.replace("8025", &api)).unwrap();
+    }
     let mut reader = Reader::new(&clone)
         // What cargo sets for the tests is nothing that a newcomer has.
         .without("CARGO_PKG_")
@@ -31,11 +39,15 @@ async fn a_handler_is_written_in_five_minutes() {
         .without("CARGO_BIN_")
         .environment("CARGO_NET_OFFLINE", "true")
         .environment("XDG_CACHE_HOME", places::temporary().join("cache").to_str().unwrap())
+        .environment("XDG_STATE_HOME", folder.path().join("state").to_str().unwrap())
         .environment("WABBIT_AMQP_URL", &format!("amqp://guest:guest@127.0.0.1:{broker}/%2f"))
         .environment("WABBIT_ADMIN", &format!("127.0.0.1:{admin}"))
         .replace("5672", &broker)
-        .replace("9290", &admin);
-    reader.follow(PAGE, &blocks_below(&page(), "## Write your own handler in five minutes")).await;
+        .replace("9290", &admin)
+        .replace("8025", &api);
+    for part in ["## Write your own handler in five minutes", "## Let handlers send mail and write files"] {
+        reader.follow(PAGE, &blocks_below(&page(), part)).await;
+    }
 }
 
 #[test]

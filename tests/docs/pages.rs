@@ -3,7 +3,7 @@
 //! The info string of a fenced block says what it is. GitHub shows its first word's language and hides the rest.
 //!
 //! - `toml PATH`, `rust PATH`: a file of that path. `rust shows PATH`: lines of one that is there, as they are.
-//! - `sh`: commands, which end well. `sh until`: a command that is repeated until it shows what it should.
+//! - `sh`: commands, which end well. `sh until`: a command that is repeated until it ends well and shows what it should.
 //! - `sh NAME`: a command that goes on running, in a terminal of that name.
 //! - `text` or `json`, after commands: their output, line by line; `text unordered`: in any order.
 //! - `text NAME`: lines that come up in that terminal. `text NAME stopped`: after Ctrl-C, with which it ends well.
@@ -18,7 +18,7 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 
-use crate::harness::process::{self, Lines, Process};
+use crate::harness::process::{self, Lines, Output, Process};
 use crate::harness::{DEADLINE, wait_until};
 
 /// How long commands may take that compile something, or wait for another build to end.
@@ -193,8 +193,11 @@ impl Reader {
                 }
                 (["text"] | ["text", "unordered"], Last::Until(command)) => {
                     wait_until(DEADLINE, format!("what {at} shows"), async || {
-                        let output = self.type_in(&at, &command).await;
-                        if shows(&block, &output) { Ok(()) } else { Err(format!("what comes is\n{output}")) }
+                        let Output { code, stdout, .. } = self.attempt(&at, &command).await;
+                        match code == 0 && shows(&block, &stdout) {
+                            true => Ok(()),
+                            false => Err(format!("what comes, with exit code {code}, is\n{stdout}")),
+                        }
                     })
                     .await;
                     Last::Nothing
@@ -226,11 +229,15 @@ impl Reader {
 
     /// Runs commands as one would in a terminal, where both outputs come out together; stops at the first that fails.
     async fn type_in(&self, at: &str, commands: &str) -> String {
-        let shell = self.shell(&format!("set -eu; exec 2>&1\n{commands}"));
-        let compiles = ["make ", "cargo ", "wabbit build"].iter().any(|word| commands.contains(word));
-        let output = process::run(at, shell, if compiles { LONG } else { DEADLINE }).await;
+        let output = self.attempt(at, commands).await;
         assert!(output.code == 0, "{at}: exit code {}\n{commands}{}", output.code, output.stdout);
         output.stdout
+    }
+
+    async fn attempt(&self, at: &str, commands: &str) -> Output {
+        let shell = self.shell(&format!("set -eu; exec 2>&1\n{commands}"));
+        let compiles = ["make ", "cargo ", "wabbit build"].iter().any(|word| commands.contains(word));
+        process::run(at, shell, if compiles { LONG } else { DEADLINE }).await
     }
 
     fn open(&mut self, terminal: &str, at: &str, command: &str) {

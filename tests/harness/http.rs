@@ -4,6 +4,7 @@
 //! - `/answer` with 201, the header `x-answer` as it got it in `x-test`, and method and body in the body;
 //! - `/bytes/N` and `/chunked/N` with so many bytes;
 //! - `/to?URL` with a redirect to that URL;
+//! - `/kept/N` with 503 to the first N requests and 202 to the others, of which it keeps head and body;
 //! - `/wait/MS` after that time;
 //! - `/never` never, and `/slow` a byte every 50 ms, without an end.
 
@@ -33,6 +34,8 @@ pub struct Server {
 #[derive(Default)]
 struct Seen {
     heads: Mutex<Vec<String>>,
+    kept: Mutex<Vec<(String, String)>>,
+    asked_to_keep: AtomicUsize,
     now: AtomicUsize,
     most: AtomicUsize,
 }
@@ -88,6 +91,11 @@ impl Server {
         self.seen.heads.lock().unwrap().clone()
     }
 
+    /// Heads and bodies of the requests to `/kept/N` that were answered with 202.
+    pub fn kept(&self) -> Vec<(String, String)> {
+        self.seen.kept.lock().unwrap().clone()
+    }
+
     /// How many requests were being answered at once, at most.
     pub fn most_at_once(&self) -> usize {
         self.seen.most.load(Ordering::SeqCst)
@@ -134,6 +142,17 @@ async fn chunks(stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
     }
 }
 
+/// The body that follows that head.
+async fn body_after(head: &str, stream: &mut (impl AsyncRead + Unpin)) -> Option<Vec<u8>> {
+    if head.contains("transfer-encoding: chunked") {
+        return chunks(stream).await;
+    }
+    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+    let mut body = vec![0; length.unwrap_or(0)];
+    stream.read_exact(&mut body).await.ok()?;
+    Some(body)
+}
+
 /// One request of one connection. None where the other side goes away.
 async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> Option<()> {
     let mut head = Vec::new();
@@ -143,7 +162,6 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
     let head = String::from_utf8(head).unwrap();
     seen.heads.lock().unwrap().push(head.clone());
     let _counted = Counted::new(seen);
-    let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok()).unwrap_or(0);
     let path = head.split(' ').nth(1).unwrap();
     let (path, query) = path[1..].split_once('?').unwrap_or((&path[1..], ""));
     let (what, number) = path.split_once('/').map_or((path, 0), |(what, number)| (what, number.parse().unwrap()));
@@ -151,20 +169,12 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
         |body: &str| format!("HTTP/1.1 200 OK\r\nx-server: wabbit\r\ncontent-length: {}\r\n\r\n{body}", body.len());
     match what {
         "echo" => {
-            let mut body = vec![0; length];
-            stream.read_exact(&mut body).await.ok()?;
+            let body = body_after(&head, &mut stream).await?;
             stream.write_all(fixed(&(head + &String::from_utf8_lossy(&body))).as_bytes()).await.ok()?;
         }
         "answer" => {
             let header = head.lines().find_map(|line| line.strip_prefix("x-test: ")).unwrap_or("none");
-            let body = match head.contains("transfer-encoding: chunked") {
-                true => chunks(&mut stream).await?,
-                false => {
-                    let mut body = vec![0; length];
-                    stream.read_exact(&mut body).await.ok()?;
-                    body
-                }
-            };
+            let body = body_after(&head, &mut stream).await?;
             let body = [head.split(' ').next().unwrap().as_bytes(), b" ", &body].concat();
             let head = format!("HTTP/1.1 201 Created\r\nx-answer: {header}\r\ncontent-length: {}\r\n\r\n", body.len());
             stream.write_all(&[head.as_bytes(), &body].concat()).await.ok()?;
@@ -180,6 +190,15 @@ async fn serve(mut stream: impl AsyncRead + AsyncWrite + Unpin, seen: &Seen) -> 
         "to" => {
             let head = format!("HTTP/1.1 302 Found\r\nlocation: {query}\r\ncontent-length: 0\r\n\r\n");
             stream.write_all(head.as_bytes()).await.ok()?;
+        }
+        "kept" => {
+            let body = String::from_utf8(body_after(&head, &mut stream).await?).unwrap();
+            let refused = seen.asked_to_keep.fetch_add(1, Ordering::SeqCst) < number;
+            let status = if refused { "503 Service Unavailable" } else { "202 Accepted" };
+            if !refused {
+                seen.kept.lock().unwrap().push((head, body));
+            }
+            stream.write_all(format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n").as_bytes()).await.ok()?;
         }
         "wait" => {
             tokio::time::sleep(Duration::from_millis(number as u64)).await;
