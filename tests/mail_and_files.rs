@@ -12,7 +12,7 @@ use crate::harness::broker::{Broker, Vhost};
 use crate::harness::host::{Host, HostConfig};
 use crate::harness::http::Server;
 use crate::harness::{DEADLINE, places, wait_until};
-use crate::outcomes::settled;
+use crate::outcomes::{row, settled};
 
 const API: &str = "http://127.0.0.1:8025";
 
@@ -121,7 +121,8 @@ async fn an_api_that_is_away_gets_each_mail_once_it_is_back() {
     assert_eq!((server.heads().len(), settled(&host, "order-mail", "retried").await), (3, 2));
     host.wait_for_log("mail 1 to ada@example.com").await;
     assert_eq!((peer.count("mail").await, peer.count("mail.dead").await), (0, 0));
-    assert!(host.logs().iter().any(|line| line.contains("the server answered 503")), "{}", host.logs().join("\n"));
+    let told = row(&host, "order-mail").await["last_error"].as_str().unwrap_or_default().to_owned();
+    assert!(told.contains("the server answered 503"), "{told}");
 }
 
 #[tokio::test]
