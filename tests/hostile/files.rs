@@ -99,7 +99,7 @@ pub fn cases() -> Vec<Case> {
     add("deep-types", "", text(&large_type(40)), "");
     add("many-instances", "has thousands of instances", text(&many_instances(5_000)), "instances");
     add("many-instances", "", text(&many_instances(900)), "instances");
-    add("instances-of-instances", "has 10⁹ instances of each other", text(&instances(9)), "instances");
+    add("instances-of-instances", "has 10⁹ instances of each other", text(&instances(9)), "the limit of");
     add(
         "too-large-for-the-pool",
         "declares more memory, tables, functions or locals than there are",
