@@ -72,6 +72,10 @@ languages: toolchains guests ## try and measure every language, and write the ta
 	cargo test --locked -p wabbit-tests conformance::
 	@scripts/languages-table
 
+.PHONY: deny
+deny: ## check the licences, duplicates and known holes of all dependencies
+	@scripts/deny
+
 .PHONY: clean
 clean: ## remove everything that was built
 	cargo clean

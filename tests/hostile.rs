@@ -82,8 +82,6 @@ fn every_row_says_what_it_does() {
         let said = cases.iter().filter(|case| case.name == row.name && !case.what.is_empty()).count();
         assert_eq!(said, 1, "`{}` is described {said} times", row.name);
     }
-    let known: BTreeSet<&str> = corpus::everything().iter().map(|case| case.name).collect();
-    assert!(corpus::LATER.iter().all(|name| known.contains(name)), "{:?}", corpus::LATER);
 }
 
 /// As long as one likes: `N` deliveries of `SEED`, in rounds, of all or of one `CASE` of the table, and the good worker's time beside them.

@@ -25,8 +25,7 @@ pub const BODY_BYTES_MAX: usize = 1 << 20;
 pub const RESIDENT_KIB_MAX: u64 = 1280 << 10;
 /// An error in a dead letter.
 const ERROR_BYTES_MAX: usize = 1024;
-const SETTINGS: &str =
-    "[limits]\nrunning = 64\nmemory = \"32MiB\"\nbody = \"1MiB\"\npublications = 100\noutput = \"4MiB\"\n";
+const SETTINGS: &str = "[limits]\nrunning = 64\nmemory = \"32MiB\"\nbody = \"1MiB\"\npublications = 100\noutput = \"4MiB\"\n[compile]\ntime = \"5s\"\n";
 /// Where the good worker's answers go.
 const OUT: &str = "[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n";
 /// Failures that are not tried again.

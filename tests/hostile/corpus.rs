@@ -89,17 +89,8 @@ impl Verdict {
     }
 }
 
-/// Rows whose limit the host does not have yet. They are not run and stand in no table.
-pub const LATER: &[&str] =
-    &["slow-to-compile", "instances-of-instances", "pipe-as-plugin", "link-out-of-the-folder", "device-as-plugin"];
-
 /// All cases, in the order of the table.
 pub fn all() -> Vec<Case> {
-    everything().into_iter().filter(|case| !LATER.contains(&case.name)).collect()
-}
-
-/// The same with those that come later.
-pub fn everything() -> Vec<Case> {
     [acts::cases(), plugins::cases(), files::cases(), manifests::cases()].concat()
 }
 

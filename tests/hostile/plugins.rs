@@ -85,7 +85,7 @@ fn modules() -> Vec<(&'static str, &'static str, Module, Verdict)> {
             "table-growth",
             "lets a table grow without end",
             Module { more: "(table $t 1 funcref)", handle: GROW_TABLE, ..GOOD },
-            Fails("trap", "unreachable"),
+            Fails("table-limit", "the limit of 100000"),
         ),
         (
             "answer-that-lies",

@@ -115,9 +115,8 @@ fn setting(delivery: &Delivery) -> Outcome {
 
 fn count(delivery: &Delivery) -> Result<Outcome, Error> {
     let store = keyvalue::open("default")?;
-    let (key, by) = (header(delivery, "key"), header(delivery, "by"));
-    let by = by.parse().map_err(|error| Error::new(format!("{by}: {error}")))?;
-    let sum = store.increment(key, by)?;
+    let (key, by) = (header(delivery, "key"), delivery.header("by").and_then(Field::as_i64).unwrap_or_default());
+    let sum = store.increment(key, by.unsigned_abs())?;
     let value = store.get(key)?.unwrap_or_default();
     let text = format!("{sum}/{}", String::from_utf8_lossy(&value));
     Ok(Outcome::ack().publish(Publication::new("", "count").text(text)))
