@@ -153,7 +153,16 @@ mod tests {
 
     fn id(dedupe: &Dedupe, n: usize) -> Id {
         let properties = Properties { message_id: Some(n.to_string()), ..Properties::default() };
-        dedupe.id(&Delivery { properties, ..Delivery::default() }).unwrap()
+        let delivery = Delivery {
+            body: Vec::new(),
+            properties,
+            exchange: String::new(),
+            routing_key: "k".to_owned(),
+            queue: "q".into(),
+            redelivered: false,
+            attempt: 1,
+        };
+        dedupe.id(&delivery).unwrap()
     }
 
     #[tokio::test]

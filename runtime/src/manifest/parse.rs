@@ -293,7 +293,9 @@ mod tests {
     use super::*;
     use crate::{
         delivery::Value,
-        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource},
+        manifest::{
+            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource,
+        },
     };
 
     const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
@@ -379,6 +381,7 @@ mod tests {
             prefetch = 10
             concurrency = 20
             order = { key = "header:customer" }
+            dedupe = { by = "header:id", window = "2h", ids = 5, memory = true }
 
             [limits]
             time = "1m 30s"
@@ -459,7 +462,12 @@ mod tests {
         };
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
-        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
+        let by = DedupeBy::Header("id".to_owned());
+        let dedupe = Dedupe { by, window: Duration::from_secs(7200), ids: 5, memory: true };
+        assert_eq!(
+            manifest.consume,
+            Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done, dedupe: Some(dedupe) }
+        );
         let limits = Limits {
             time: Duration::from_secs(90),
             memory: 64 << 10,
@@ -537,6 +545,9 @@ mod tests {
         let grant = read(text).grant;
         let own = KeyValueGrant { store: "orders".to_owned(), shared: false, memory: false };
         assert_eq!((grant.keys(), grant.keyvalue), (vec!["config", "keyvalue"], Some(own)));
+        let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\n[consume]\ndedupe = \"message-id\"";
+        let dedupe = Dedupe { by: DedupeBy::MessageId, window: Duration::from_secs(3600), ids: 100_000, memory: false };
+        assert_eq!(read(text).consume.dedupe, Some(dedupe));
         // A queue type that is given as an argument counts as well.
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\narguments = { x-queue-type = \"quorum\" }";
         assert!(read(text).queues.iter().all(|queue| queue.quorum && queue.arguments.len() == 1));

@@ -265,7 +265,16 @@ mod tests {
 
     #[test]
     fn an_id_is_of_its_place() {
-        let mut delivery = Delivery::default();
+        let properties = Properties::default();
+        let mut delivery = Delivery {
+            body: Vec::new(),
+            properties,
+            exchange: String::new(),
+            routing_key: "k".to_owned(),
+            queue: "q".into(),
+            redelivered: false,
+            attempt: 1,
+        };
         let header = DedupeBy::Header("id".to_owned());
         assert_eq!((Id::of(&DedupeBy::MessageId, &delivery), Id::of(&header, &delivery)), (None, None));
         delivery.properties = Properties {
@@ -276,7 +285,7 @@ mod tests {
         let all = [DedupeBy::MessageId, header, DedupeBy::Header("n".to_owned())];
         let ids = all.each_ref().map(|by| Id::of(by, &delivery).unwrap());
         assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
-        delivery.body = b"another".as_slice().into();
+        delivery.body = b"another".to_vec();
         assert_eq!(all.each_ref().map(|by| Id::of(by, &delivery).unwrap()), ids);
         delivery.properties.message_id = Some(String::new());
         assert_eq!(Id::of(&DedupeBy::MessageId, &delivery), None, "an empty id is none");
