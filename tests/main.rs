@@ -18,6 +18,7 @@ mod broker_fixture;
 mod commands;
 mod conformance;
 mod dead;
+mod dedupe;
 mod docs;
 mod faults;
 mod files;

@@ -60,7 +60,7 @@ async fn a_shop_sees_its_mail_and_reports_arrive() {
             "name": worker, "state": "consuming", "plugin": format!("{plugin}.wasm"),
             "digest": serde_json::from_str::<Value>(&inspected).unwrap()["digest"],
             "queues": [plugin], "in_flight": 0, "last_error": null,
-            "counts": {"acked": 25, "requeued": 0, "retried": 0, "dead-lettered": 0, "put-back": 0},
+            "counts": {"acked": 25, "requeued": 0, "retried": 0, "dead-lettered": 0, "put-back": 0, "skipped": 0},
         });
         assert_eq!(row, expected);
     }

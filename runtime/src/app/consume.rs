@@ -36,7 +36,7 @@ use crate::{
     delivery::Delivery,
     manifest::{Ack, Declare},
     outcome::{Failure, Outcome, Publication},
-    settle::{Lanes, Progress, Stage, Verdict, Window, ladder::Rung},
+    settle::{Lanes, Progress, Stage, Verdict, Window, ladder::Rung, seen::Id},
     telemetry::Settled,
 };
 
@@ -131,8 +131,14 @@ enum Role {
 /// Counts the tries of a delivery that stays unsettled.
 type Round = u32;
 
-/// What keeps its order: a queue, or those of its deliveries that have this in common.
-type Lane = (usize, Vec<u8>);
+/// What is handled one after the other.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Lane {
+    /// What keeps its order: a queue, or those of its deliveries that have this in common.
+    Order(usize, Vec<u8>),
+    /// Copies of one message: what becomes of the first decides over the next.
+    Message(Id),
+}
 
 struct Run {
     worker: Arc<Worker>,
@@ -150,7 +156,7 @@ struct Run {
     waiting: Option<(Key, Slot)>,
     /// Deliveries that were received and may run now: those whose pause is over, and those whose turn it is.
     ready: VecDeque<Key>,
-    /// Where the worker keeps an order.
+    /// Where the worker keeps an order, and where copies of a message wait for the first.
     lanes: Lanes<Lane, Key>,
     /// The rungs that are known to be there, and from when on they are used.
     rungs: HashMap<Rung, Instant>,
@@ -193,11 +199,13 @@ struct InHand {
     /// Since when its confirms are awaited.
     publishing: Option<Instant>,
     round: Round,
-    /// What its copy is, where it failed.
+    /// What it is known by, where that is asked for.
+    id: Option<Id>,
+    /// What its ack means where it is not done: that its copy is confirmed, or that it was done before.
     copied: Option<Settled>,
     /// Since when it is tried again without being settled.
     held_since: Option<Instant>,
-    /// What it keeps its order in.
+    /// What it is in line with.
     lane: Option<Lane>,
 }
 

@@ -11,9 +11,9 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use super::settings::Settings;
+use super::{dedupe::Dedupe, settings::Settings};
 use crate::{
-    keyvalue::Places,
+    keyvalue::{Places, Store},
     manifest::{FilesGrant, HttpGrant, KeyValueGrant, Manifest, SecretSource},
     outbound,
     sandbox::{
@@ -104,20 +104,33 @@ impl Grantor {
             true => format!("shared/{}", grant.store),
             false => format!("worker/{worker}/{}", grant.store),
         };
+        Ok(KeyValue { name: grant.store.clone(), store: self.store(&namespace, grant.memory)? })
+    }
+
+    fn store(&self, namespace: &str, memory: bool) -> Result<Store, LoadError> {
         let mut places = self.places.lock().unwrap_or_else(PoisonError::into_inner);
-        let store = match (&self.state, self.reach) {
-            (_, Reach::Scratch | Reach::Nothing) => places.memory(&namespace),
-            _ if grant.memory => places.memory(&namespace),
-            (Some(folder), Reach::Real) => places.disk(folder, &namespace).map_err(LoadError::Grant)?,
-            (None, Reach::Real) => {
-                return Err(LoadError::Grant(
-                    "there is no folder for the key-value store; hint: name one with `--state`, or keep the values in \
-                     memory: `memory = true`"
-                        .into(),
-                ));
-            }
+        match (&self.state, self.reach) {
+            (_, Reach::Scratch | Reach::Nothing) => Ok(places.memory(namespace)),
+            _ if memory => Ok(places.memory(namespace)),
+            (Some(folder), Reach::Real) => places.disk(folder, namespace).map_err(LoadError::Grant),
+            (None, Reach::Real) => Err(LoadError::Grant(
+                "there is no folder for the key-value store; hint: name one with `--state`, or keep the values in \
+                 memory: `memory = true`"
+                    .into(),
+            )),
+        }
+    }
+
+    /// What this worker has done, where its manifest asks for it. No grant leads to where it is kept.
+    ///
+    /// Errors: it is to be kept on disk, and there is no place for it.
+    pub fn dedupe(&self, manifest: &Manifest) -> Result<Option<Dedupe>, LoadError> {
+        let Some(policy) = &manifest.consume.dedupe else { return Ok(None) };
+        let store = match policy.memory {
+            true => None,
+            false => Some(self.store(&format!("host/dedupe/{}", manifest.name), false)?),
         };
-        Ok(KeyValue { name: grant.store.clone(), store })
+        Ok(Some(Dedupe::new(policy, store)))
     }
 
     fn http(&self, grants: &[HttpGrant]) -> Arc<HttpGrants> {

@@ -136,7 +136,8 @@ fn worker(
 ) -> Found {
     let log = log(settings, &manifest);
     let version = match loaded {
-        Ok(plugin) => version(settings, grantor, &manifest, plugin, Arc::clone(&log)),
+        Ok(plugin) => version(settings, grantor, &manifest, plugin, Arc::clone(&log))
+            .and_then(|version| Ok((version, grantor.dedupe(&manifest)?))),
         Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
             .err()
             .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
@@ -150,9 +151,9 @@ fn worker(
     };
     let version = version.map_err(|error| error.of(&plugin_path(settings, &manifest.plugin)));
     match version {
-        Ok(version) => {
+        Ok((version, dedupe)) => {
             let metrics = metrics.worker(&manifest.name);
-            Found::Worker(Arc::new(Worker::new(manifest, version, log, metrics)))
+            Found::Worker(Arc::new(Worker::new(manifest, version, log, metrics, dedupe)))
         }
         Err(problem) => {
             refuse(Refused { name: manifest.name, path: manifest.path, problems: vec![report::Problem::new(problem)] })

@@ -1,6 +1,7 @@
 //! Start and stop: from settings to a host that runs, and to its end.
 
 mod consume;
+mod dedupe;
 mod grants;
 mod load;
 mod running;

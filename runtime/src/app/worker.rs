@@ -6,12 +6,13 @@ use std::{
 };
 
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::{sync::watch, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     Shared,
     consume::{self, Ended},
+    dedupe::Dedupe,
 };
 use crate::{
     amqp::{Link, Session},
@@ -40,6 +41,8 @@ pub struct Worker {
     state: Mutex<State>,
     /// Where the manifest has one. It outlives connections.
     breaker: Option<Mutex<Breaker>>,
+    /// What it has done, where the manifest asks for it.
+    pub(super) dedupe: Option<Arc<Dedupe>>,
 }
 
 /// What one delivery is handled with, from the first to the last; a reload makes a new one and changes none.
@@ -78,11 +81,18 @@ pub enum State {
 
 impl Worker {
     /// A worker that has not started.
-    pub fn new(manifest: Manifest, version: Version, log: Arc<LogSink>, metrics: WorkerMetrics) -> Self {
+    pub fn new(
+        manifest: Manifest,
+        version: Version,
+        log: Arc<LogSink>,
+        metrics: WorkerMetrics,
+        dedupe: Option<Dedupe>,
+    ) -> Self {
         let name: Arc<str> = manifest.name.as_str().into();
         Self {
             log,
             breaker: manifest.breaker.map(|policy| Mutex::new(Breaker::new(policy))),
+            dedupe: dedupe.map(Arc::new),
             name,
             manifest,
             version: Arc::new(version),
@@ -108,6 +118,12 @@ impl Worker {
         mut link: watch::Receiver<Link>,
         stop: CancellationToken,
     ) {
+        let ended = CancellationToken::new();
+        let mut keeping = JoinSet::new();
+        if let Some(dedupe) = &self.dedupe {
+            dedupe.load(&self.name).await;
+            keeping.spawn_on(Arc::clone(dedupe).keep(Arc::clone(&self.name), ended.clone()), &shared.handlers);
+        }
         let mut last_epoch = 0;
         while let Some(session) = self.next_session(&mut link, last_epoch, &stop).await {
             self.set_state(State::Starting);
@@ -131,6 +147,8 @@ impl Worker {
                 }
             }
         }
+        ended.cancel();
+        while keeping.join_next().await.is_some() {}
         self.set_state(State::Stopped);
     }
 

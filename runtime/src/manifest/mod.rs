@@ -145,6 +145,30 @@ pub struct Consume {
     pub order: Order,
     /// When a delivery is acked.
     pub ack: Ack,
+    /// What is not handled a second time. Default nothing.
+    pub dedupe: Option<Dedupe>,
+}
+
+/// `[consume] dedupe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dedupe {
+    /// What messages are told apart by.
+    pub by: DedupeBy,
+    /// For how long one that is done is known, 1 s to 30 days. Default 1 h.
+    pub window: Duration,
+    /// How many are known, 1 to 500,000. Default 100,000.
+    pub ids: usize,
+    /// Whether they are kept in memory alone, and forgotten with the host. Default false: on disk as well.
+    pub memory: bool,
+}
+
+/// `by` of `[consume] dedupe`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DedupeBy {
+    /// The property `message-id`.
+    MessageId,
+    /// The value of this header.
+    Header(String),
 }
 
 /// `[consume] ack`.
@@ -395,7 +419,7 @@ impl Manifest {
 
 impl Default for Consume {
     fn default() -> Self {
-        Self { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done }
+        Self { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done, dedupe: None }
     }
 }
 

@@ -1,6 +1,7 @@
 //! From the tree of a manifest to the validated [`Manifest`]. All that is wrong with a file is found in one go.
 
 mod arguments;
+mod dedupe;
 mod folder;
 mod grant;
 mod topology;
@@ -23,8 +24,7 @@ use crate::{
 pub use folder::read_folder;
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] =
-    &[planned("", "instance"), planned("", "reload"), planned("consume", "dedupe"), planned("limits", "headers")];
+const PLANNED: &[Planned] = &[planned("", "instance"), planned("", "reload"), planned("limits", "headers")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -134,7 +134,12 @@ fn consume(section: &mut Section<'_>, queues: usize) -> Consume {
     }
     let order = section.text_or("order", order_word, order_table).unwrap_or_default();
     let ack = section.one_of("ack", &[("done", Ack::Done), ("none", Ack::None)]).unwrap_or_default();
-    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)), order, ack }
+    let dedupe = dedupe::dedupe(section);
+    if dedupe.is_some() && ack == Ack::None {
+        let problem = Problem::new("`dedupe` has no meaning with `ack = \"none\"`");
+        section.report("dedupe", problem.hint("an ack does not say that a delivery is done: leave one of them out"));
+    }
+    Consume { prefetch, concurrency: concurrency.unwrap_or(default.concurrency.min(most)), order, ack, dedupe }
 }
 
 /// What fails is lost where the ack does not wait for it.
@@ -288,7 +293,9 @@ mod tests {
     use super::*;
     use crate::{
         delivery::Value,
-        manifest::{Binding, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource},
+        manifest::{
+            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource,
+        },
     };
 
     const CEILINGS: Ceilings = Ceilings::of_memory(256 << 20);
@@ -318,7 +325,7 @@ mod tests {
                 bind: Vec::new(),
             }],
             other_queues: Vec::new(),
-            consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done },
+            consume: Consume { prefetch: 200, concurrency: 16, order: Order::None, ack: Ack::Done, dedupe: None },
             limits: Limits { time: Duration::from_secs(5), memory: 64 << 20, ..Limits::default() },
             failure: FailurePolicy {
                 attempts: 5,
@@ -374,6 +381,7 @@ mod tests {
             prefetch = 10
             concurrency = 20
             order = { key = "header:customer" }
+            dedupe = { by = "header:id", window = "2h", ids = 5, memory = true }
 
             [limits]
             time = "1m 30s"
@@ -454,7 +462,12 @@ mod tests {
         };
         assert_eq!(manifest.queues, [first, second]);
         let order = Order::Header("customer".to_owned());
-        assert_eq!(manifest.consume, Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done });
+        let by = DedupeBy::Header("id".to_owned());
+        let dedupe = Dedupe { by, window: Duration::from_secs(7200), ids: 5, memory: true };
+        assert_eq!(
+            manifest.consume,
+            Consume { prefetch: 10, concurrency: 20, order, ack: Ack::Done, dedupe: Some(dedupe) }
+        );
         let limits = Limits {
             time: Duration::from_secs(90),
             memory: 64 << 10,
@@ -522,13 +535,19 @@ mod tests {
         assert_eq!(manifest.queues.iter().map(flags).collect::<Vec<_>>(), [(false, true, true), (true, true, true)]);
         // The defaults keep to what the manifest and the host allow.
         let text = "plugin = \"a.wasm\"\nconsume = { prefetch = 1 }\n[[queue]]\nname = \"jobs\"";
-        assert_eq!(read(text).consume, Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done });
+        assert_eq!(
+            read(text).consume,
+            Consume { prefetch: 1, concurrency: 1, order: Order::None, ack: Ack::Done, dedupe: None }
+        );
         let small = Ceilings::of_memory(1 << 20);
         assert_eq!(parse(Path::new("a.toml"), text, &small).unwrap().limits.memory, 1 << 20);
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"jobs\"\n[grant]\nkeyvalue = \"orders\"\nconfig = {}";
         let grant = read(text).grant;
         let own = KeyValueGrant { store: "orders".to_owned(), shared: false, memory: false };
         assert_eq!((grant.keys(), grant.keyvalue), (vec!["config", "keyvalue"], Some(own)));
+        let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\n[consume]\ndedupe = \"message-id\"";
+        let dedupe = Dedupe { by: DedupeBy::MessageId, window: Duration::from_secs(3600), ids: 100_000, memory: false };
+        assert_eq!(read(text).consume.dedupe, Some(dedupe));
         // A queue type that is given as an argument counts as well.
         let text = "plugin = \"a.wasm\"\n[[queue]]\nname = \"q\"\narguments = { x-queue-type = \"quorum\" }";
         assert!(read(text).queues.iter().all(|queue| queue.quorum && queue.arguments.len() == 1));

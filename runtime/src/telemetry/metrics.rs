@@ -26,11 +26,14 @@ pub enum Settled {
     DeadLettered,
     /// Back on its queue because of trouble with the broker.
     PutBack,
+    /// Acked without its handler, because its message was done before.
+    Skipped,
 }
 
 impl Settled {
     /// All, in the order in which they are shown.
-    pub const ALL: [Self; 5] = [Self::Acked, Self::Requeued, Self::Retried, Self::DeadLettered, Self::PutBack];
+    pub const ALL: [Self; 6] =
+        [Self::Acked, Self::Requeued, Self::Retried, Self::DeadLettered, Self::PutBack, Self::Skipped];
 
     /// A word in kebab case.
     pub fn as_str(self) -> &'static str {
@@ -40,6 +43,7 @@ impl Settled {
             Self::Retried => "retried",
             Self::DeadLettered => "dead-lettered",
             Self::PutBack => "put-back",
+            Self::Skipped => "skipped",
         }
     }
 }

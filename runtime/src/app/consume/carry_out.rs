@@ -83,11 +83,22 @@ impl Run {
         self.worker.metrics.settle(in_hand.copied.unwrap_or(Settled::Acked));
         if in_hand.copied.is_none() {
             self.worker.came_through();
+            if let (Some(id), Some(dedupe)) = (in_hand.id, &self.worker.dedupe) {
+                dedupe.done(id);
+            }
         }
         Self::no_longer_suspect(&self.shared.running, &in_hand);
         if let Some(lane) = in_hand.lane {
             self.ready.extend(self.lanes.leave(&lane));
         }
+    }
+
+    /// Acks a delivery whose message was done before.
+    pub(super) fn skip(&mut self, key: Key) {
+        if let Some(in_hand) = self.in_hand(key) {
+            in_hand.copied = Some(Settled::Skipped);
+        }
+        self.ack(key);
     }
 
     /// Acks a delivery whose handler has not begun. From then on its failures are told, and lost.

@@ -37,13 +37,14 @@ impl Run {
                 value => format!("{value:?}").into_bytes(),
             },
         };
-        Some((queue, what))
+        Some(Lane::Order(queue, what))
     }
 
     pub(super) async fn received(&mut self, queue: usize, received: Received) -> Result<(), Trouble> {
         let Received { tag, mut delivery } = received;
         let key = Key { queue, tag };
-        let lane = self.lane(queue, &delivery);
+        let id = self.worker.dedupe.as_ref().and_then(|dedupe| dedupe.id(&delivery));
+        let lane = self.lane(queue, &delivery).or_else(|| id.map(Lane::Message));
         let fingerprint = fingerprint(&delivery);
         let suspicion = self.shared.running.suspicion(fingerprint, delivery.redelivered);
         if let Some(crashes @ 1..) = suspicion {
@@ -58,6 +59,7 @@ impl Run {
             progress: Progress::default(),
             publishing: None,
             round: 0,
+            id,
             copied: None,
             held_since: None,
             lane: lane.clone(),
@@ -75,6 +77,10 @@ impl Run {
 
     /// Sends a delivery on its way.
     pub(super) async fn start(&mut self, key: Key) -> Result<(), Trouble> {
+        if self.was_done(key) {
+            self.skip(key);
+            return Ok(());
+        }
         let max_body = self.shared.limits.max_body;
         let attempts = self.worker.manifest.failure.attempts;
         let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
@@ -92,6 +98,15 @@ impl Run {
                 Ok(())
             }
         }
+    }
+
+    /// Whether another copy of the message was done within the window.
+    fn was_done(&mut self, key: Key) -> bool {
+        if self.worker.dedupe.is_none() {
+            return false;
+        }
+        let id = self.in_hand(key).and_then(|in_hand| in_hand.id);
+        id.zip(self.worker.dedupe.as_ref()).is_some_and(|(id, dedupe)| dedupe.is_done(id))
     }
 
     /// Runs the handler. One that is quick is run right here, as far as it goes without waiting: handing it to another
