@@ -98,7 +98,7 @@ async fn requests_go_to_granted_origins_alone() {
 #[tokio::test]
 async fn every_request_is_bounded() {
     let server = Server::start().await;
-    let settings = "[http]\nbody = \"1MiB\"\nidle-timeout = \"100ms\"\n";
+    let settings = "[http]\nbody = \"1MiB\"\nidle-timeout = \"1s\"\n";
     let grants = format!("\"http://{}\"", server.address);
     let stage = fetching("http-bounds", settings, &grants, "time = \"2s\"\nrequests = 5").await;
     let told = fetch(

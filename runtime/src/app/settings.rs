@@ -104,7 +104,7 @@ pub struct HostLimits {
 /// `[compile]`: what a plugin's file may cost before it runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Compile {
-    /// Plugins that are compiled at once. Default half of the cores, at least 1.
+    /// Plugins that are compiled at once. Default one for each core, at most 4.
     pub at_once: usize,
     /// For one plugin, by the clock. Default 60 s.
     pub time: Duration,

@@ -28,6 +28,9 @@ const KIB: usize = 1 << 10;
 const MIB: usize = 1 << 20;
 const GIB: usize = 1 << 30;
 
+/// Plugins that are compiled at once by default, on however many cores: each may take `[compile] memory`.
+const COMPILED_AT_ONCE_MAX: usize = 4;
+
 /// Every setting, where it is given.
 #[derive(Default)]
 pub(super) struct Layer {
@@ -216,7 +219,7 @@ impl Layer {
                 max_log: self.max_log.unwrap_or(MIB),
             },
             compile: Compile {
-                at_once: self.compile_at_once.unwrap_or(defaults.cores.div_ceil(2).max(1)),
+                at_once: self.compile_at_once.unwrap_or(defaults.cores.clamp(1, COMPILED_AT_ONCE_MAX)),
                 time: self.compile_time.unwrap_or(seconds(60)),
                 memory: self.compile_memory.unwrap_or(2 * GIB),
                 file: self.compile_file.unwrap_or(64 * MIB),

@@ -109,7 +109,7 @@ fn defaults() {
             max_log: 1 << 20,
         },
         compile: Compile {
-            at_once: 3,
+            at_once: 4,
             time: Duration::from_secs(60),
             memory: 2 << 30,
             file: 64 << 20,
