@@ -18,6 +18,9 @@ use tokio::net::TcpStream;
 use super::process::{self, Lines, Output, Process};
 use super::{DEADLINE, places, wait_until};
 
+/// How long a host may take until it is ready: a plugin of 18 MB is compiled for 15 s by one core that does nothing else.
+const READY_DEADLINE: Duration = Duration::from_secs(180);
+
 /// What is done to a host's folder before it starts.
 type Prepare = Box<dyn Fn(&Path) + Send + Sync>;
 
@@ -126,7 +129,7 @@ impl Host {
     /// Waits until all workers consume. The test fails where the host ends instead.
     pub async fn wait_until_ready(&mut self) {
         let (process, log, admin) = (&mut self.process, &self.log, self.admin);
-        wait_until(DEADLINE, "the host to be ready", async || {
+        wait_until(READY_DEADLINE, "the host to be ready", async || {
             if let Some(status) = process.status() {
                 panic!("the host ended before it was ready: {status}\n{log}");
             }
