@@ -375,11 +375,14 @@ pub async fn settled(host: &Host, worker: &str, outcome: &str) -> u64 {
     row(host, worker).await["counts"][outcome].as_u64().unwrap_or_else(|| panic!("no count of `{outcome}`"))
 }
 
-/// A worker's row of `/workers`.
+/// A worker's row of `/workers`. It is there as soon as the worker's plugin is compiled.
 pub async fn row(host: &Host, worker: &str) -> Value {
-    let workers = host.get("/workers").await;
-    let row = workers.as_array().unwrap().iter().find(|row| row["name"] == worker);
-    row.unwrap_or_else(|| panic!("no worker `{worker}`: {workers}")).clone()
+    wait_until(DEADLINE, format!("a worker `{worker}`"), async || {
+        let workers = host.get("/workers").await;
+        let row = workers.as_array().unwrap().iter().find(|row| row["name"] == worker);
+        row.cloned().ok_or_else(|| workers.to_string())
+    })
+    .await
 }
 
 /// The value of a metric in the text of `/metrics`.
