@@ -16,6 +16,8 @@ use super::violation::{Rule, Violation};
 use crate::harness::amqp::table;
 use crate::harness::{DEADLINE, places, python};
 
+/// After this, what failed has been tried again and is a dead letter.
+const CALM: Duration = Duration::from_secs(3);
 /// Longer than two heartbeats of the host, and than what the broker adds to them.
 const FROZEN: Duration = Duration::from_millis(3_500);
 /// How long something stays away that comes back.
@@ -182,7 +184,8 @@ impl Lane {
             "letters-deleted" => {
                 let (before, during) = inputs.split_at(inputs.len() / 3);
                 self.publish(before).await;
-                tokio::time::sleep(after / 10).await;
+                // A letter that reaches the queue while it goes away is confirmed, and is nowhere: that is the broker's.
+                tokio::time::sleep(after / 10 + CALM).await;
                 let options = QueueDeleteOptions { if_empty: true, ..QueueDeleteOptions::default() };
                 let end = Instant::now() + DEADLINE;
                 loop {
