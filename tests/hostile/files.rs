@@ -52,10 +52,15 @@ const FUNCTIONS: &[(&str, &str)] = &[
     ("env", "system"),
     ("wasi", "thread-spawn"),
     ("wasi_unstable", "fd_write"),
-    ("wasi:http/outgoing-handler@0.2.0", "handle"),
-    ("wasi:keyvalue/store@0.2.0-draft", "open"),
     ("wasi:sockets/tcp@0.2.0", "[method]tcp-socket.start-connect"),
     ("wasi:filesystem/types@0.2.0", "[method]descriptor.open-at"),
+];
+
+/// Functions that a manifest can grant, with what they take, and the key that is to be added.
+const GRANTABLE: &[(&str, &str, &str, &str)] = &[
+    ("wasi:http/outgoing-handler@0.2.0", "handle", "i32 i32 i32 i32", "hint: add `http = "),
+    ("wasi:keyvalue/store@0.2.0-draft", "open", "i32 i32 i32", "hint: add `keyvalue = "),
+    ("wasi:config/store@0.2.0-rc.1", "get", "i32 i32 i32", "hint: add `config = "),
 ];
 
 pub fn cases() -> Vec<Case> {
@@ -68,7 +73,11 @@ pub fn cases() -> Vec<Case> {
     }
     for (module, function) in FUNCTIONS {
         let import = format!("(import \"{module}\" \"{function}\" (func))");
-        add("not-granted-import", "", text(&core(&import)), refusal(module));
+        add("not-granted-import", "", text(&core(&import)), "imports `");
+    }
+    for (module, function, parameters, hint) in GRANTABLE {
+        let import = format!("(import \"{module}\" \"{function}\" (func (param {parameters})))");
+        add("not-granted-import", "", text(&core(&import)), hint);
     }
     for (what, bytes) in not_wasm() {
         add("not-wasm", what, Entry::Bytes(bytes), "expected a component");
@@ -118,11 +127,11 @@ pub fn cases() -> Vec<Case> {
     cases
 }
 
-/// How a plugin with this import alone is refused. What a manifest can grant is known, so it comes to light first that
-/// there is no handler.
+/// How a component with this import and no handler is refused. What a manifest can grant is known, so it comes to light
+/// first that there is no handler; [`GRANTABLE`] has handlers.
 fn refusal(import: &str) -> &'static str {
-    let grantable = ["wasi:config/store@", "wasi:http/", "wasi:keyvalue/"];
-    if grantable.iter().any(|name| import.starts_with(name)) { "" } else { "imports `" }
+    let grantable = ["wasi:config/store@", "wasi:http/", "wasi:keyvalue/store@", "wasi:keyvalue/atomics@"];
+    if grantable.iter().any(|name| import.starts_with(name)) { "does not fit the contract" } else { "imports `" }
 }
 
 fn not_wasm() -> Vec<(&'static str, Vec<u8>)> {

@@ -211,12 +211,12 @@ impl<T> Publisher<T> {
         verdicts: &mut Vec<(Sent<T>, Verdict)>,
     ) -> Poll<Result<(), Trouble>> {
         self.flush();
-        let renewed = self.poll_renewal(cx);
-        if self.confirming.is_empty() && renewed.is_ok() {
+        self.poll_renewal(cx);
+        if self.confirming.is_empty() {
             return Poll::Pending;
         }
         let mut confirms = Vec::new();
-        let gone = renewed.err().or_else(|| self.sweep(cx, &mut confirms));
+        let gone = self.sweep(cx, &mut confirms);
         if !confirms.is_empty() {
             self.returns.batch(&confirms, verdicts);
         }
@@ -245,8 +245,9 @@ impl<T> Publisher<T> {
         }
     }
 
-    /// Goes on with it. An error says that there is no new channel, and that the old one is not to be used.
-    fn poll_renewal(&mut self, cx: &mut Context<'_>) -> Result<(), Trouble> {
+    /// Goes on with it. Where there is no new channel, the old one is kept: it owes nothing, and if it is gone, what is sent
+    /// next says so.
+    fn poll_renewal(&mut self, cx: &mut Context<'_>) {
         if matches!(self.renewal, Renewal::Owed { .. }) && self.confirming.is_empty() {
             let session = Arc::clone(&self.session);
             self.renewal = Renewal::Opening(Box::pin(async move { session.publish_channel().await }));
@@ -255,11 +256,13 @@ impl<T> Publisher<T> {
             && let Poll::Ready(opened) = opening.as_mut().poll(cx)
         {
             self.renewal = Renewal::Idle;
-            // The last handle to the old one goes, which closes it.
-            self.channel = opened?;
+            match opened {
+                // The last handle to the old one goes, which closes it.
+                Ok(channel) => self.channel = channel,
+                Err(trouble) => tracing::debug!("the publishing channel stays after a nack: {trouble}"),
+            }
             self.flush();
         }
-        Ok(())
     }
 
     /// Takes every confirm that has completed: a batch as [`Returns`] needs it. `FuturesUnordered` may pause with work
