@@ -226,7 +226,9 @@ async fn every_flag_is_on_the_page_of_commands() {
     let page = read("docs/cli.md");
     let folder = places::folder("flags");
     let dead = ["dead list", "dead show", "dead replay", "dead purge"];
-    for command in ["run", "check", "inspect", "invoke", "publish", "new", "build"].iter().chain(&dead) {
+    for command in
+        ["run", "check", "reload", "history", "inspect", "invoke", "publish", "new", "build"].iter().chain(&dead)
+    {
         let words: Vec<_> = command.split(' ').collect();
         let help = host::run(folder.path(), &[&*words, &["--help"]].concat()).await.success();
         let known = flags(&help);

@@ -43,6 +43,7 @@ const PURE: &[&str] = &[
     "runtime/src/outbound/guard",
     "runtime/src/outbound/origin",
     "runtime/src/outcome",
+    "runtime/src/reload",
     "runtime/src/route",
     "runtime/src/settle",
 ];

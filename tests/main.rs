@@ -39,6 +39,7 @@ mod publications;
 mod readme;
 mod recovery;
 mod regressions;
+mod reload;
 mod retries;
 mod sandbox;
 mod tolerance;

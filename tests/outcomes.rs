@@ -294,7 +294,7 @@ pub struct Stage {
     pub host: Host,
     pub peer: Peer,
     pub vhost: Vhost,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// Sets a stage: `settings` is the text of a `wabbit.toml`, `manifests` are names and texts.
@@ -306,7 +306,7 @@ pub async fn stage(test: &str, settings: &str, manifests: &[(&str, &str)]) -> St
 /// Starts the host that [`backstage`] prepared, and waits until it is ready.
 pub async fn curtain(vhost: Vhost, folder: TempDir, config: HostConfig) -> Stage {
     let host = Host::ready(config).await;
-    Stage { host, peer: Peer::connect(&vhost.url).await, vhost, _folder: folder }
+    Stage { host, peer: Peer::connect(&vhost.url).await, vhost, folder }
 }
 
 /// The same before the host is started, for tests that have something to do before that.
@@ -326,6 +326,11 @@ pub async fn backstage(test: &str, settings: &str, manifests: &[(&str, &str)]) -
 }
 
 impl Stage {
+    /// The file with the settings.
+    pub fn settings(&self) -> std::path::PathBuf {
+        self.folder.path().join("wabbit.toml")
+    }
+
     /// A text with the names of this test.
     pub fn named(&self, text: &str) -> String {
         text.replace('@', &self.vhost.unique(""))

@@ -7,8 +7,12 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsRawFd as _, OwnedFd},
+    os::{
+        fd::{AsRawFd as _, OwnedFd},
+        unix::fs::MetadataExt as _,
+    },
     path::Path,
+    time::{Duration, SystemTime},
 };
 
 use nix::{
@@ -32,6 +36,43 @@ pub enum Unread {
     /// More bytes than the limit.
     #[error("{0} bytes, which is more than the limit")]
     TooLarge(u64),
+}
+
+/// What a file or folder looks like from outside: another one, or another content, has another stamp, but for what is
+/// written within the same tick of the file system's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    /// Of what is there. Links are followed.
+    pub fn of(path: &Path) -> io::Result<Self> {
+        let metadata = path.metadata()?;
+        Ok(Self {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            bytes: metadata.len(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        })
+    }
+
+    /// Whether it is of the same file or folder, whatever is in there.
+    pub fn is_of_same(&self, other: &Self) -> bool {
+        (self.device, self.inode) == (other.device, other.inode)
+    }
+
+    /// When anything about it was changed last.
+    pub fn changed(&self) -> SystemTime {
+        let (seconds, nanos) = self.changed;
+        let since = Duration::new(u64::try_from(seconds).unwrap_or(0), u32::try_from(nanos).unwrap_or(0));
+        SystemTime::UNIX_EPOCH + since
+    }
 }
 
 /// Reads a file of at most so many bytes, wherever it is. Links are followed.

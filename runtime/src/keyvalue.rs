@@ -226,8 +226,8 @@ impl Places {
 
     /// Closes the file, so that the next host need not read all of it. It takes that nobody has a namespace any more;
     /// else, or where the disk does not answer, it is left open after a while.
-    pub fn close(self) {
-        let Some(Ok(Open { disk, thread })) = self.disk else { return };
+    pub fn close(&mut self) {
+        let Some(Ok(Open { disk, thread })) = self.disk.take() else { return };
         drop(disk);
         let end = Instant::now() + CLOSE_MAX;
         while !thread.is_finished() && Instant::now() < end {

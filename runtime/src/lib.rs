@@ -20,4 +20,5 @@ pub mod folder;
 pub mod manifest;
 pub mod outbound;
 pub mod project;
+pub mod reload;
 pub mod telemetry;

@@ -72,7 +72,7 @@ fn every_problem_of_a_folder_is_worded_as_expected() {
     }
     fs::create_dir(folder.path().join("gallery.toml")).unwrap();
 
-    let found = read_folder(folder.path(), &CEILINGS).unwrap();
+    let found = read_folder(folder.path(), &CEILINGS, |_| true).unwrap();
     let names: Vec<_> = found.manifests.iter().map(|manifest| manifest.name.as_str()).collect();
     assert_eq!(names, ["good", "server-named-1", "server-named-2"]);
     check(&here().join("tests/manifests/folder.stderr"), &shown(&found, folder.path()));
@@ -81,13 +81,13 @@ fn every_problem_of_a_folder_is_worded_as_expected() {
 #[test]
 fn folders_that_are_not_read() {
     let folder = tempfile::tempdir().unwrap();
-    assert!(read_folder(&folder.path().join("none"), &CEILINGS).is_err());
-    assert_eq!(read_folder(folder.path(), &CEILINGS).unwrap().manifests, []);
+    assert!(read_folder(&folder.path().join("none"), &CEILINGS, |_| true).is_err());
+    assert_eq!(read_folder(folder.path(), &CEILINGS, |_| true).unwrap().manifests, []);
 
     for number in 0..10_001 {
         fs::write(folder.path().join(format!("{number}.toml")), "").unwrap();
     }
-    let error = read_folder(folder.path(), &CEILINGS).unwrap_err().to_string();
+    let error = read_folder(folder.path(), &CEILINGS, |_| true).unwrap_err().to_string();
     assert!(error.starts_with("more than 10000 manifests in "), "{error}");
 }
 

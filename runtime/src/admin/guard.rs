@@ -8,8 +8,12 @@ use std::net::IpAddr;
 
 use axum::http::{HeaderMap, header};
 
+use crate::sandbox::Digest;
+
 /// Why a request is refused.
 const CROSS_SITE: &str = "a request of another site\n";
+const NO_TOKEN: &str = "an address that others can reach takes changes only with a token: set `admin-token`\n";
+const WRONG_TOKEN: &str = "changes need the token that `admin-token` names\n";
 const OTHER_NAME: &str = "a request to a name that is not of this machine\n";
 
 /// Whether a request with these headers is answered, where the host listens `on_loopback` alone or not.
@@ -29,6 +33,15 @@ pub(super) fn check(on_loopback: bool, headers: &HeaderMap) -> Result<(), &'stat
         return Err(OTHER_NAME);
     }
     Ok(())
+}
+
+/// Whether what changes something is answered, where there is this token or none.
+pub(super) fn check_change(on_loopback: bool, token: Option<&str>, headers: &HeaderMap) -> Result<(), &'static str> {
+    let Some(token) = token else { return if on_loopback { Ok(()) } else { Err(NO_TOKEN) } };
+    let said = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+    // By their digests, so that the time that it takes says nothing about the token.
+    let is_it = said.is_some_and(|said| Digest::of(said.as_bytes()) == Digest::of(token.as_bytes()));
+    if is_it { Ok(()) } else { Err(WRONG_TOKEN) }
 }
 
 /// Whether `HOST` or `HOST:PORT` is an address or `localhost`.
@@ -64,6 +77,24 @@ mod tests {
         let own = [("host", "localhost:1"), ("sec-fetch-site", "same-origin"), ("origin", "http://localhost:1")];
         answered(true, &own, true);
         answered(false, &[("host", "wabbit.shop.svc:9290")], true);
+    }
+
+    #[test]
+    fn changes_need_the_token() {
+        let check = |on_loopback, token, said: Option<&str>| {
+            let header = |said: &str| (header::AUTHORIZATION, said.parse().unwrap());
+            check_change(on_loopback, token, &said.map(header).into_iter().collect())
+        };
+        assert_eq!(check(true, None, None), Ok(()));
+        assert_eq!(check(false, None, None), Err(NO_TOKEN));
+        assert_eq!(check(false, None, Some("Bearer x")), Err(NO_TOKEN));
+        for on_loopback in [true, false] {
+            assert_eq!(check(on_loopback, Some("abcd"), Some("Bearer abcd")), Ok(()));
+            for said in [None, Some("abcd"), Some("Bearer"), Some("Bearer "), Some("Bearer abcde"), Some("Basic abcd")]
+            {
+                assert_eq!(check(on_loopback, Some("abcd"), said), Err(WRONG_TOKEN), "{said:?}");
+            }
+        }
     }
 
     #[test]

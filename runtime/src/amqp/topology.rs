@@ -2,7 +2,7 @@
 //!
 //! The broker closes a channel on every refusal, so each step that may be refused has one of its own.
 
-use std::sync::Arc;
+use std::{collections::HashMap, sync::Arc};
 
 use lapin::{
     Channel, ExchangeKind as Kind,
@@ -37,8 +37,13 @@ pub struct Declared {
     pub temporary: bool,
 }
 
-/// Takes care of a worker's topology, as its manifest says, and gives its queues in the manifest's order.
-pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Declared>, Trouble> {
+/// Takes care of a worker's topology, as its manifest says, and gives its queues in the manifest's order. Of those that the
+/// broker gives a name to, these are there already, by their places.
+pub async fn declare(
+    session: &Session,
+    manifest: &Manifest,
+    known: &HashMap<usize, Arc<str>>,
+) -> Result<Vec<Declared>, Trouble> {
     let create = match manifest.declare {
         Declare::Create => true,
         Declare::Verify => false,
@@ -50,11 +55,11 @@ pub async fn declare(session: &Session, manifest: &Manifest) -> Result<Vec<Decla
         declare_exchange(session, exchange, !create).await?;
     }
     for queue in &manifest.other_queues {
-        declare_bound_queue(session, queue, create).await?;
+        declare_bound_queue(session, queue, create, None).await?;
     }
     let mut queues = Vec::new();
-    for queue in &manifest.queues {
-        let name = declare_bound_queue(session, queue, create).await?;
+    for (at, queue) in manifest.queues.iter().enumerate() {
+        let name = declare_bound_queue(session, queue, create, known.get(&at)).await?;
         let queue = declared(manifest, queue, &name);
         if create {
             declare_dead_letter(session, &queue).await?;
@@ -149,8 +154,16 @@ async fn verify_exchange(session: &Session, name: &str) -> Result<(), Trouble> {
     close(channel).await
 }
 
-async fn declare_bound_queue(session: &Session, queue: &Queue, create: bool) -> Result<String, Trouble> {
-    let name = declare_queue(session, queue, !create).await?;
+async fn declare_bound_queue(
+    session: &Session,
+    queue: &Queue,
+    create: bool,
+    known: Option<&Arc<str>>,
+) -> Result<String, Trouble> {
+    let name = match known {
+        Some(name) => verify_queue(session, name).await.map(|()| name.to_string())?,
+        None => declare_queue(session, queue, !create).await?,
+    };
     for binding in &queue.bind {
         if create {
             bind(session, &name, binding).await?;

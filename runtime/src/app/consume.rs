@@ -21,7 +21,7 @@ use std::{
 
 use futures_util::FutureExt as _;
 use tokio::{
-    sync::{AcquireError, OwnedSemaphorePermit},
+    sync::{AcquireError, OwnedSemaphorePermit, watch},
     task::JoinSet,
     time::{MissedTickBehavior, interval, sleep},
 };
@@ -32,7 +32,7 @@ use super::{
     worker::{State, Version, Worker},
 };
 use crate::{
-    amqp::{self, Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
+    amqp::{Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
     delivery::Delivery,
     manifest::{Ack, Declare},
     outcome::{Failure, Outcome, Publication},
@@ -91,7 +91,6 @@ pub(super) async fn run(
     if alone {
         own.close_consuming().await;
     }
-    worker.metrics.in_flight.set(0);
     match ended {
         Ok(()) if !stop.is_cancelled() => Ended::Paused,
         Ok(()) => Ended::Drained,
@@ -142,9 +141,13 @@ enum Lane {
 
 struct Run {
     worker: Arc<Worker>,
+    /// What handles the next delivery, and how it is told that this is another one.
+    version: Arc<Version>,
+    versions: watch::Receiver<Arc<Version>>,
     shared: Arc<Shared>,
     session: Arc<Session>,
     queues: Vec<Queue>,
+    holds: Holds,
     publisher: Publisher<Role>,
     verdicts: Vec<(Sent<Role>, Verdict)>,
     tasks: JoinSet<Done>,
@@ -166,6 +169,30 @@ struct Run {
     turn: usize,
     /// Where the breaker stood when this was last looked at.
     stage: Stage,
+}
+
+/// How many deliveries a run holds, shown in the worker's metrics; it takes them with it.
+struct Holds {
+    worker: Arc<Worker>,
+    deliveries: i64,
+}
+
+impl Holds {
+    fn more(&mut self) {
+        self.deliveries += 1;
+        self.worker.metrics.in_flight.inc();
+    }
+
+    fn less(&mut self) {
+        self.deliveries -= 1;
+        self.worker.metrics.in_flight.dec();
+    }
+}
+
+impl Drop for Holds {
+    fn drop(&mut self) {
+        self.worker.metrics.in_flight.dec_by(self.deliveries);
+    }
 }
 
 struct Queue {
@@ -195,6 +222,8 @@ struct InHand {
     /// Where it may have killed a host: how often it certainly did.
     suspicion: Option<u32>,
     version: Arc<Version>,
+    /// What has failed it before, and is on probation.
+    failed_by: Option<Arc<Version>>,
     progress: Progress,
     /// Since when its confirms are awaited.
     publishing: Option<Instant>,
@@ -234,7 +263,7 @@ enum Event {
 
 impl Run {
     async fn open(worker: &Arc<Worker>, shared: &Arc<Shared>, session: &Arc<Session>) -> Result<Self, Trouble> {
-        let declared = amqp::declare(session, &worker.manifest).await?;
+        let declared = worker.declare(session).await?;
         let publisher = Publisher::open(Arc::clone(session)).await?;
         let stage = worker.stage();
         // One that is tried alone is to leave all others where they are.
@@ -253,18 +282,23 @@ impl Run {
             });
         }
         // What waits on the ladder since a former life of a queue comes back, too.
-        let retries = worker.manifest.consume.ack == Ack::Done && worker.manifest.failure.attempts > 1;
+        let retries = worker.manifest.consume.ack == Ack::Done && worker.version().manifest.failure.attempts > 1;
         if worker.manifest.declare == Declare::Create && retries {
             for queue in queues.iter_mut().filter(|queue| !queue.declared.temporary) {
                 queue.open_way_back(session, &worker.name).await?;
             }
         }
         worker.show(stage);
+        let mut versions = worker.versions();
+        let version = Arc::clone(&versions.borrow_and_update());
         Ok(Self {
             worker: Arc::clone(worker),
+            version,
+            versions,
             shared: Arc::clone(shared),
             session: Arc::clone(session),
             queues,
+            holds: Holds { worker: Arc::clone(worker), deliveries: 0 },
             publisher,
             verdicts: Vec::new(),
             tasks: JoinSet::new(),
@@ -358,7 +392,9 @@ impl Run {
                 }
                 Event::Flush => self.flush(),
                 Event::Tick => {
-                    self.worker.log.report_dropped();
+                    self.take_version();
+                    self.worker.look_at(&self.version);
+                    self.version.scope.log.report_dropped();
                     self.overdue().await?;
                 }
             }
@@ -369,12 +405,19 @@ impl Run {
     /// Whether one more delivery may be taken.
     fn has_room(&self) -> bool {
         let most = match self.worker.stage() {
-            Stage::Closed => self.worker.manifest.consume.concurrency,
+            Stage::Closed => self.version.manifest.consume.concurrency,
             // What is published has not come through yet.
             Stage::Trying => usize::from(self.publisher.pending() == 0),
             Stage::Open(_) => 0,
         };
         self.waiting.is_none() && self.handling < most && self.queues.iter().all(Queue::has_room)
+    }
+
+    /// Has the next deliveries handled by the version that is there now.
+    fn take_version(&mut self) {
+        if self.versions.has_changed().unwrap_or(false) {
+            self.version = Arc::clone(&self.versions.borrow_and_update());
+        }
     }
 
     /// Takes no more from any queue.

@@ -13,7 +13,7 @@ use std::{
 
 use super::{dedupe::Dedupe, settings::Settings};
 use crate::{
-    keyvalue::{Places, Store},
+    keyvalue::{self, Places, Store},
     manifest::{FilesGrant, HttpGrant, KeyValueGrant, Manifest, SecretSource},
     outbound,
     sandbox::{
@@ -42,6 +42,7 @@ pub struct Grantor {
     /// Folders that are the host's own: who writes there could do what the host does.
     own: Vec<PathBuf>,
     places: Mutex<Places>,
+    limits: keyvalue::Limits,
     outbound: Arc<outbound::Client>,
     /// What folders hold that are written to, by device and inode.
     usages: Mutex<HashMap<(u64, u64), Arc<Usage>>>,
@@ -57,14 +58,29 @@ impl Grantor {
             state: settings.state.clone(),
             own: own.into_iter().flatten().cloned().collect(),
             places: Mutex::new(Places::new(settings.keyvalue.clone())),
+            limits: settings.keyvalue.clone(),
             outbound: Arc::new(outbound::Client::new(&settings.http)?),
             usages: Mutex::default(),
         })
     }
 
+    /// The same without a trace.
+    pub fn scratch(&self) -> Self {
+        Self {
+            reach: Reach::Scratch,
+            project: self.project.clone(),
+            state: None,
+            own: Vec::new(),
+            places: Mutex::new(Places::new(self.limits.clone())),
+            limits: self.limits.clone(),
+            outbound: Arc::clone(&self.outbound),
+            usages: Mutex::default(),
+        }
+    }
+
     /// Closes what is open, when all workers are gone.
-    pub fn close(self) {
-        self.places.into_inner().unwrap_or_else(PoisonError::into_inner).close();
+    pub fn close(&self) {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner).close();
     }
 
     /// What this manifest grants, to a command or to a handler.
@@ -93,7 +109,7 @@ impl Grantor {
             args => iter::once(&manifest.name).chain(args).cloned().collect(),
         };
         let keyvalue = grant.keyvalue.as_ref().map(|granted| self.keyvalue(&manifest.name, granted)).transpose()?;
-        let files = self.files(&manifest.name, &grant.files)?;
+        let files = self.files(&grant.files)?;
         let config = Config { values: grant.config.clone().unwrap_or_default(), secrets };
         let http = (!grant.http.is_empty()).then(|| self.http(&grant.http));
         Ok(Grants { config, keyvalue, files, env, args, http, redactor })
@@ -138,15 +154,9 @@ impl Grantor {
         Arc::new(HttpGrants::new(grants.to_vec(), Arc::clone(&self.outbound), effects))
     }
 
-    fn files(&self, worker: &str, grants: &[FilesGrant]) -> Result<Vec<Folder>, LoadError> {
+    fn files(&self, grants: &[FilesGrant]) -> Result<Vec<Folder>, LoadError> {
         match self.reach {
-            Reach::Nothing => return Ok(Vec::new()),
-            Reach::Scratch => {
-                if !grants.is_empty() {
-                    tracing::info!(worker, "no folder is granted; hint: --effects grants those of the manifest");
-                }
-                return Ok(Vec::new());
-            }
+            Reach::Nothing | Reach::Scratch => return Ok(Vec::new()),
             Reach::Real => {}
         }
         let open = |grant: &FilesGrant| {
@@ -183,18 +193,21 @@ impl Grantor {
     }
 
     fn secret(&self, name: &str, source: &SecretSource) -> Result<Secret, LoadError> {
-        let value = match source {
-            SecretSource::Env(variable) => match env::var(variable) {
-                Ok(value) => Ok(value),
-                Err(env::VarError::NotPresent) => Err("is not set".to_owned()),
-                Err(env::VarError::NotUnicode(_)) => Err("is not UTF-8".to_owned()),
-            },
-            SecretSource::File(path) => read_secret(&self.project.join(path)),
-        };
-        value
-            .and_then(|value| Secret::new(&value))
+        secret(source, &self.project)
             .map_err(|problem| LoadError::Grant(format!("secret `{name}`: `{source}` {problem}")))
     }
+}
+
+/// Reads a secret; a relative path begins in this folder.
+pub(crate) fn secret(source: &SecretSource, folder: &Path) -> Result<Secret, String> {
+    let value = match source {
+        SecretSource::Env(variable) => env::var(variable).map_err(|error| match error {
+            env::VarError::NotPresent => "is not set".to_owned(),
+            env::VarError::NotUnicode(_) => "is not UTF-8".to_owned(),
+        }),
+        SecretSource::File(path) => read_secret(&folder.join(path)),
+    };
+    value.and_then(|value| Secret::new(&value))
 }
 
 /// The content of a file, without a line end after it.

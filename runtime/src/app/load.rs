@@ -1,4 +1,5 @@
-//! From the two folders to workers that can run. What is wrong is told and left out; the rest goes on.
+//! From manifests and the files that they name to versions that can run. What is wrong is told and left out; the rest goes
+//! on.
 
 mod turns;
 
@@ -11,46 +12,69 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{
-    sync::{Mutex, mpsc},
+    sync::{Mutex, Semaphore, mpsc},
     task::JoinSet,
 };
 use turns::Turns;
 
-use super::{
-    grants::Grantor,
-    plugin_path,
-    settings::Settings,
-    worker::{Version, Worker},
-};
+use super::{dedupe::Dedupe, grants::Grantor, plugin_path, settings::Settings, worker::Version};
 use crate::{
+    delivery,
     manifest::{Manifest, read_folder, report},
-    outcome::Rules,
+    outcome::{Failure, FailureKind, Outcome, Rules, Settlement, check},
     sandbox::{CallLimits, Digest, LoadError, LogSink, Plugin, Sandbox, Scope, Source},
-    telemetry::Metrics,
 };
 
-/// Workers that were found and are not taken yet.
-pub(super) const FOUND_MAX: usize = 16;
+/// Workers that were looked into and are not taken yet.
+const LOOKED_MAX: usize = 16;
+
+/// What makes versions, one for the host.
+pub struct Loader {
+    sandbox: Arc<Sandbox>,
+    /// What the versions that run are granted.
+    grantor: Arc<Grantor>,
+    /// What versions are tried with before they are given; none where they are not.
+    trying: Option<Arc<Semaphore>>,
+    /// A permit for each plugin that may be compiled at once.
+    compiling: Arc<Semaphore>,
+}
 
 /// A manifest that was looked into to the end.
-pub enum Found {
-    /// It can run.
-    Worker(Arc<Worker>),
-    /// It is left out; this has been logged.
-    Refused(Refused),
+pub struct Looked {
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+    /// What runs it, or why nothing does.
+    pub result: Result<Ready, report::Problem>,
+}
+
+/// A version that can run.
+pub struct Ready {
+    /// The version.
+    pub version: Version,
+    /// Where the manifest asks for it.
+    pub dedupe: Option<Dedupe>,
+}
+
+/// A manifest that is to be looked into.
+#[derive(Clone)]
+pub struct Wish {
+    /// The manifest.
+    pub manifest: Arc<Manifest>,
+    /// Where its handlers write already.
+    pub log: Option<Arc<LogSink>>,
 }
 
 /// All that was found in the folders.
 #[derive(Default)]
 pub struct Loaded {
     /// By name.
-    pub workers: Vec<Arc<Worker>>,
+    pub versions: Vec<Version>,
     /// Manifests that are left out.
     pub refused: Vec<Refused>,
 }
 
 /// A manifest that is left out.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Refused {
     /// The worker's name.
     pub name: String,
@@ -60,129 +84,155 @@ pub struct Refused {
     pub problems: Vec<report::Problem>,
 }
 
-impl Loaded {
-    /// Adds what was found; both lists stay sorted.
-    pub fn add(&mut self, found: Found) {
-        match found {
-            Found::Worker(worker) => {
-                let at = self.workers.partition_point(|other| other.name < worker.name);
-                self.workers.insert(at, worker);
-            }
-            Found::Refused(refused) => {
-                let at = self.refused.partition_point(|other| other.path < refused.path);
-                self.refused.insert(at, refused);
-            }
-        }
+impl Refused {
+    /// Many lines for a person, one for a program.
+    pub(super) fn tell(&self) {
+        tracing::error!(
+            manifest = %self.path.display(),
+            "left out:\n{}",
+            report::render(&self.path, &self.problems, report::Style::Plain).trim_end()
+        );
     }
 }
 
 /// Reads all manifests and loads the plugins that they name, each once. Errors: the folder of manifests cannot be read.
-pub async fn load(
-    settings: &Settings,
-    sandbox: &Arc<Sandbox>,
-    grantor: &Grantor,
-    metrics: &Metrics,
-) -> anyhow::Result<Loaded> {
-    let (sender, mut found) = mpsc::channel(FOUND_MAX);
-    let mut loaded = Loaded::default();
-    let take = async {
-        while let Some(found) = found.recv().await {
-            loaded.add(found);
-        }
-    };
-    let (result, ()) = tokio::join!(load_into(sender, settings, sandbox, grantor, metrics), take);
-    result.map(|()| loaded)
-}
-
-/// The same, each worker as soon as it is there: one that is in the cache waits for no compiler.
-pub async fn load_into(
-    found: mpsc::Sender<Found>,
-    settings: &Settings,
-    sandbox: &Arc<Sandbox>,
-    grantor: &Grantor,
-    metrics: &Metrics,
-) -> anyhow::Result<()> {
-    let folder = read_folder(&settings.manifests, &settings.host.ceilings())
+pub async fn load(settings: &Settings, loader: &Arc<Loader>) -> anyhow::Result<Loaded> {
+    let folder = read_folder(&settings.manifests, &settings.host.ceilings(), |_| true)
         .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
-    // Whoever takes them has stopped when this fails, and then nobody wants the rest.
+    let mut loaded = Loaded::default();
     for (path, problems) in folder.problems {
-        let _ = found.send(refuse(Refused { name: name_of(&path), path, problems })).await;
+        loaded.refused.push(Refused { name: name_of(&path), path, problems });
     }
-    let mut by_plugin: BTreeMap<String, Vec<Manifest>> = BTreeMap::new();
-    for manifest in folder.manifests {
-        by_plugin.entry(manifest.plugin.clone()).or_default().push(manifest);
-    }
-    let (sender, mut plugins) = mpsc::channel(FOUND_MAX);
-    let wanted = by_plugin.iter().map(|(name, workers)| (name.clone(), Wanted::by(workers)));
-    let load = load_plugins(settings, sandbox, wanted.collect(), sender);
+    let (sender, mut looked) = mpsc::channel(LOOKED_MAX);
+    let wishes = folder.manifests.into_iter().map(|manifest| Wish { manifest: Arc::new(manifest), log: None });
     let take = async {
-        while let Some((name, loaded)) = plugins.recv().await {
-            for manifest in by_plugin.remove(&name).unwrap_or_default() {
-                let _ = found.send(worker(settings, grantor, manifest, loaded.clone(), metrics)).await;
+        while let Some(Looked { manifest, result }) = looked.recv().await {
+            match result {
+                Ok(ready) => loaded.versions.push(ready.version),
+                Err(problem) => loaded.refused.push(Refused {
+                    name: manifest.name.clone(),
+                    path: manifest.path.clone(),
+                    problems: vec![problem],
+                }),
             }
         }
     };
-    tokio::join!(load, take);
-    Ok(())
+    tokio::join!(loader.look(Arc::new(settings.clone()), wishes.collect(), sender), take);
+    loaded.versions.sort_by(|a, b| a.manifest.name.cmp(&b.manifest.name));
+    loaded.refused.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(loaded)
 }
 
-/// What becomes of a manifest with its plugin.
-fn worker(
-    settings: &Settings,
-    grantor: &Grantor,
-    manifest: Manifest,
-    loaded: Result<Arc<Plugin>, Unloaded>,
-    metrics: &Metrics,
-) -> Found {
-    let log = log(settings, &manifest);
-    let version = match loaded {
-        Ok(plugin) => version(settings, grantor, &manifest, plugin, Arc::clone(&log))
-            .and_then(|version| Ok((version, grantor.dedupe(&manifest)?))),
-        Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
-            .err()
-            .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
-        Err(Unloaded::Bad(error)) => {
-            return refuse(Refused {
-                name: manifest.name,
-                path: manifest.path,
-                problems: vec![report::Problem::new(error)],
-            });
+impl Loader {
+    /// With `trying`, slots for handlers, each version is tried before it is given: made once, and where the manifest has a
+    /// smoke test, run.
+    pub fn new(
+        settings: &Settings,
+        sandbox: Arc<Sandbox>,
+        grantor: Arc<Grantor>,
+        trying: Option<Arc<Semaphore>>,
+    ) -> Self {
+        Self { sandbox, grantor, trying, compiling: Arc::new(Semaphore::new(settings.compile.at_once.max(1))) }
+    }
+
+    /// Looks into manifests, each as soon as its plugin is there: one that is in the cache waits for no compiler.
+    pub async fn look(self: &Arc<Self>, settings: Arc<Settings>, wishes: Vec<Wish>, looked: mpsc::Sender<Looked>) {
+        let mut by_plugin: BTreeMap<String, Vec<Wish>> = BTreeMap::new();
+        for wish in wishes {
+            by_plugin.entry(wish.manifest.plugin.clone()).or_default().push(wish);
         }
-    };
-    let version = version.map_err(|error| error.of(&plugin_path(settings, &manifest.plugin)));
-    match version {
-        Ok((version, dedupe)) => {
-            let metrics = metrics.worker(&manifest.name);
-            Found::Worker(Arc::new(Worker::new(manifest, version, log, metrics, dedupe)))
+        let (sender, mut plugins) = mpsc::channel(LOOKED_MAX);
+        let wanted = by_plugin.iter().map(|(name, wishes)| (name.clone(), Wanted::by(wishes)));
+        let load = load_plugins(self, &settings, wanted.collect(), sender);
+        let take = async {
+            while let Some((name, loaded)) = plugins.recv().await {
+                for wish in by_plugin.remove(&name).unwrap_or_default() {
+                    let result = self.ready(&settings, &wish, loaded.clone()).await;
+                    // Whoever takes them has stopped when this fails, and then nobody wants the rest.
+                    let _ = looked.send(Looked { manifest: wish.manifest, result }).await;
+                }
+            }
+        };
+        tokio::join!(load, take);
+    }
+
+    /// What becomes of a manifest with its plugin.
+    async fn ready(
+        &self,
+        settings: &Settings,
+        wish: &Wish,
+        loaded: Result<Arc<Plugin>, Unloaded>,
+    ) -> Result<Ready, report::Problem> {
+        let manifest = &wish.manifest;
+        let ready = match loaded {
+            Ok(plugin) => self.version(settings, wish, plugin).await,
+            Err(Unloaded::Unwanted(digest)) => Err(check_digest(settings, manifest.digest, digest)
+                .err()
+                .unwrap_or_else(|| LoadError::Digest("is wanted by no manifest".into()))),
+            Err(Unloaded::Bad(error)) => return Err(report::Problem::new(error)),
+        };
+        ready.map_err(|error| report::Problem::new(error.of(&plugin_path(settings, &manifest.plugin))))
+    }
+
+    async fn version(&self, settings: &Settings, wish: &Wish, plugin: Arc<Plugin>) -> Result<Ready, LoadError> {
+        let manifest = &wish.manifest;
+        let log = wish.log.clone().unwrap_or_else(|| log(settings, manifest));
+        let version = version(settings, &self.grantor, Arc::clone(manifest), plugin, log)?;
+        if let Some(slots) = &self.trying {
+            let slot = slots.acquire().await;
+            try_out(settings, &self.grantor.scratch(), &version).await?;
+            drop(slot);
         }
-        Err(problem) => {
-            refuse(Refused { name: manifest.name, path: manifest.path, problems: vec![report::Problem::new(problem)] })
-        }
+        let dedupe = self.grantor.dedupe(manifest)?;
+        Ok(Ready { version, dedupe })
     }
 }
 
-fn refuse(refused: Refused) -> Found {
-    // Many lines for a person, one for a program.
-    tracing::error!(
-        manifest = %refused.path.display(),
-        "left out:\n{}",
-        report::render(&refused.path, &refused.problems, report::Style::Plain).trim_end()
-    );
-    Found::Refused(refused)
+/// Makes an instance of a version, and has it handle its smoke test. Leaves no trace, unless the manifest says so.
+async fn try_out(settings: &Settings, scratch: &Grantor, version: &Version) -> Result<(), LoadError> {
+    let (manifest, log) = (Arc::clone(&version.manifest), Arc::clone(&version.scope.log));
+    let scope = self::version(settings, scratch, manifest, Arc::clone(&version.plugin), log)?.scope;
+    let failed = |what: &str, failure: Failure| {
+        let Failure { kind, error } = version.scope.grants.redactor.failure(failure);
+        LoadError::Tried(format!("{what}: {kind}: {error}"))
+    };
+    version.plugin.instantiate(&scope).await.map_err(|failure| failed("cannot be instantiated", failure))?;
+    let reload = &version.manifest.reload;
+    let Some(smoke) = &reload.smoke else { return Ok(()) };
+    let path = settings.project().join(smoke);
+    let queue = version.manifest.queues.first().map_or("", |queue| queue.name.as_str());
+    let delivery = crate::folder::read(&path, settings.host.max_body as u64)
+        .map_err(|error| error.to_string())
+        .and_then(|text| delivery::json::parse_delivery(&text, queue).map_err(|error| error.to_string()))
+        .map_err(|error| LoadError::Grant(format!("the smoke test `{}` cannot be read: {error}", path.display())))?;
+    let scope = if reload.smoke_effects { &version.scope } else { &scope };
+    let what = format!("fails its smoke test `{}`", path.display());
+    let Outcome { settlement, publications } =
+        version.plugin.handle(&delivery, scope).await.map_err(|failure| failed(&what, failure))?;
+    let answered = match settlement {
+        Settlement::Ack => Ok(()),
+        Settlement::DeadLetter(reason) => Err(Failure::new(FailureKind::DeadLettered, reason)),
+        Settlement::Requeue | Settlement::Retry(_) => {
+            Err(Failure::new(FailureKind::RetryAsked, "the handler asked for another try"))
+        }
+    };
+    let reply_to = delivery.properties.reply_to.as_deref();
+    let check = |publication| check(publication, reply_to, &version.rules).map(drop);
+    answered.and_then(|()| publications.into_iter().try_for_each(check)).map_err(|failure| failed(&what, failure))
 }
 
 /// Loads every plugin that is named, off the executor. First those that are in the cache, and then, as many at once as
 /// may be, those that have to be compiled, in turns.
 async fn load_plugins(
-    settings: &Settings,
-    sandbox: &Arc<Sandbox>,
+    loader: &Arc<Loader>,
+    settings: &Arc<Settings>,
     wanted: BTreeMap<String, Wanted>,
     found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
 ) {
     let names = wanted.keys().cloned().collect::<Vec<_>>();
     let loading = Arc::new(Loading {
-        settings: settings.clone(),
-        sandbox: Arc::clone(sandbox),
+        settings: Arc::clone(settings),
+        loader: Arc::clone(loader),
         wanted,
         by_digest: Mutex::default(),
         found,
@@ -228,8 +278,8 @@ async fn load_plugins(
 
 /// What those share that load plugins.
 struct Loading {
-    settings: Settings,
-    sandbox: Arc<Sandbox>,
+    settings: Arc<Settings>,
+    loader: Arc<Loader>,
     wanted: BTreeMap<String, Wanted>,
     by_digest: Mutex<HashMap<(Digest, bool), Arc<Plugin>>>,
     found: mpsc::Sender<(String, Result<Arc<Plugin>, Unloaded>)>,
@@ -245,10 +295,10 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn by(manifests: &[Manifest]) -> Self {
+    fn by(wishes: &[Wish]) -> Self {
         Self {
-            pins: manifests.iter().map(|manifest| manifest.digest).collect(),
-            files: manifests.iter().any(|manifest| !manifest.grant.files.is_empty()),
+            pins: wishes.iter().map(|wish| wish.manifest.digest).collect(),
+            files: wishes.iter().any(|wish| !wish.manifest.grant.files.is_empty()),
         }
     }
 }
@@ -286,7 +336,14 @@ impl Loading {
         if let Some(plugin) = self.by_digest.lock().await.get(&(source.digest, files)) {
             return Ok(Attempt::Loaded(Arc::clone(plugin)));
         }
-        let sandbox = Arc::clone(&self.sandbox);
+        // Several folders' worth of plugins may be on their way; the compiler's places are the host's.
+        let _compiling = match time {
+            Some(_) => {
+                Some(self.loader.compiling.acquire().await.map_err(|error| LoadError::Compile(error.to_string()))?)
+            }
+            None => None,
+        };
+        let sandbox = Arc::clone(&self.loader.sandbox);
         let attempt = blocking(move || match time {
             Some(time) => sandbox.load_within(&source, files, time).map(Attempt::Loaded),
             None => sandbox
@@ -336,7 +393,7 @@ pub fn log(settings: &Settings, manifest: &Manifest) -> Arc<LogSink> {
 pub fn version(
     settings: &Settings,
     grantor: &Grantor,
-    manifest: &Manifest,
+    manifest: Arc<Manifest>,
     plugin: Arc<Plugin>,
     log: Arc<LogSink>,
 ) -> Result<Version, LoadError> {
@@ -353,18 +410,14 @@ pub fn version(
         tables: manifest.limits.tables.unwrap_or(settings.host.max_tables),
         random: manifest.limits.random.unwrap_or(settings.host.max_random),
     };
-    let grants = grantor.grant(manifest, plugin.is_command())?;
-    Ok(Version {
-        digest: plugin.digest.to_string(),
-        plugin,
-        scope: Arc::new(Scope { limits, grants, log }),
-        rules: Rules {
-            grants: manifest.grant.publish.clone(),
-            unroutable: manifest.publish.unroutable,
-            user: settings.amqp.urls.user().to_owned(),
-            max_body: settings.host.max_body,
-        },
-    })
+    let grants = grantor.grant(&manifest, plugin.is_command())?;
+    let rules = Rules {
+        grants: manifest.grant.publish.clone(),
+        unroutable: manifest.publish.unroutable,
+        user: settings.amqp.urls.user().to_owned(),
+        max_body: settings.host.max_body,
+    };
+    Ok(Version::new(manifest, plugin, Scope { limits, grants, log }, rules, settings.amqp.publish_timeout))
 }
 
 /// Whether a manifest that pins this takes the file with that digest.
@@ -380,6 +433,6 @@ fn check_digest(settings: &Settings, pinned: Option<Digest>, found: Digest) -> R
     }
 }
 
-fn name_of(path: &Path) -> String {
+pub(super) fn name_of(path: &Path) -> String {
     path.file_stem().unwrap_or_default().to_string_lossy().into_owned()
 }

@@ -3,16 +3,20 @@
 mod consume;
 mod dedupe;
 mod grants;
+mod histories;
 mod load;
+mod look;
+mod reload;
 mod running;
 pub mod settings;
+mod watching;
 mod worker;
 
 use std::{
+    collections::BTreeMap,
     path::PathBuf,
-    pin::pin,
     sync::{
-        Arc, PoisonError, RwLock, RwLockReadGuard,
+        Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard,
         atomic::{AtomicBool, Ordering},
     },
     time::Duration,
@@ -20,14 +24,18 @@ use std::{
 
 use tokio::{
     net::TcpListener,
+    signal::unix::{SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
     task::JoinSet,
 };
 use tokio_util::sync::CancellationToken;
 
+pub(crate) use grants::secret;
 pub use grants::{Grantor, Reach};
-use load::{FOUND_MAX, load_into};
-pub use load::{Found, Loaded, Refused, load, log, version};
+pub use histories::Histories;
+pub use load::{Loader, Refused, load, log, version};
+use reload::{ASKED_MAX, Reloader};
+pub use reload::{Ask, Done, Planned, Reread};
 pub use worker::{State, Version, Worker};
 
 use crate::{
@@ -37,7 +45,7 @@ use crate::{
     telemetry::Metrics,
 };
 use running::Running;
-use settings::{HostLimits, Settings};
+use settings::Settings;
 
 /// How long connections may take to close when the grace is over already.
 const LAST_WORD: Duration = Duration::from_millis(500);
@@ -50,20 +58,41 @@ struct Shared {
     slots_total: u32,
     /// Who has one, for the host that comes after a crash.
     running: Running,
-    limits: HostLimits,
-    publish_timeout: Duration,
     /// Where handlers run that are not quick.
     handlers: tokio::runtime::Handle,
 }
 
 /// A running host, as it can be looked at from outside.
 pub struct Host {
-    loaded: RwLock<Loaded>,
+    present: RwLock<Present>,
     /// Whether there are manifests that were not looked into yet.
     loading: AtomicBool,
     /// All counters.
     pub metrics: Metrics,
+    /// What became of the workers' versions.
+    pub histories: Arc<Histories>,
+    /// Takes what is asked of it.
+    pub asks: mpsc::Sender<Ask>,
     link: watch::Receiver<Link>,
+}
+
+/// What there is at a moment.
+#[derive(Default)]
+pub struct Present {
+    /// The workers that run, by name.
+    pub workers: Vec<Arc<Worker>>,
+    /// Manifests that are left out, by file. Those of workers that run by an earlier one are not among them.
+    pub refused: Vec<Refused>,
+    /// Why workers that run do so by an earlier version or manifest, by name.
+    pub refusals: BTreeMap<String, String>,
+}
+
+impl Present {
+    /// Why a worker does not run by what lies there.
+    pub fn refusal(&self, worker: &Worker) -> Option<String> {
+        let refused = self.refusals.get(&*worker.name).cloned();
+        refused.or_else(|| worker.rolled_back().map(|refusal| refusal.reason))
+    }
 }
 
 /// Why a host did not start or did not stop as it should.
@@ -81,70 +110,50 @@ pub enum RunError {
 /// go. Handlers that take their time run on `handlers`. Ends after `stop`: it finishes what is in hand for as long as `settings.grace`, or until `hurry`.
 pub async fn run(
     settings: Settings,
+    reread: Reread,
     handlers: tokio::runtime::Handle,
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Result<(), RunError> {
+    // From now on it does not end the process.
+    let hangup = signal(SignalKind::hangup()).map_err(anyhow::Error::from)?;
     let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
     let metrics = Metrics::default();
-    let grantor = Grantor::new(&settings, Reach::Real)?;
-    let first = if settings.strict { load(&settings, &sandbox, &grantor, &metrics).await? } else { Loaded::default() };
-    if settings.strict && !first.refused.is_empty() {
-        return Err(RunError::Strict);
+    let grantor = Arc::new(Grantor::new(&settings, Reach::Real)?);
+    let slots = Arc::new(Semaphore::new(sandbox.slots()));
+    let slots_total = u32::try_from(sandbox.slots()).map_err(anyhow::Error::from)?;
+    let running = Running::open(settings.state.as_deref(), sandbox.slots());
+    let loader = Arc::new(Loader::new(&settings, sandbox, Arc::clone(&grantor), Some(Arc::clone(&slots))));
+    if settings.strict {
+        let loaded = load(&settings, &loader).await?;
+        loaded.refused.iter().for_each(Refused::tell);
+        if !loaded.refused.is_empty() {
+            return Err(RunError::Strict);
+        }
     }
     let (link_sender, link) = watch::channel(Link::Down("not connected yet".into()));
-    let host = Arc::new(Host { loaded: RwLock::default(), loading: true.into(), metrics, link });
-    let shared = Arc::new(Shared {
-        slots: Arc::new(Semaphore::new(sandbox.slots())),
-        slots_total: u32::try_from(sandbox.slots()).map_err(anyhow::Error::from)?,
-        running: Running::open(settings.state.as_deref(), sandbox.slots()),
-        limits: settings.host.clone(),
-        publish_timeout: settings.amqp.publish_timeout,
-        handlers,
-    });
+    let (asks, asked) = mpsc::channel(ASKED_MAX);
+    let histories = Arc::new(Histories::new(metrics.clone()));
+    let host = Host { present: RwLock::default(), loading: true.into(), metrics, histories, asks, link };
+    let host = Arc::new(host);
+    let shared = Arc::new(Shared { slots, slots_total, running, handlers });
 
     let mut services = JoinSet::new();
     if let Some(address) = settings.admin {
+        let token = settings.admin_token.as_ref().map(|source| grants::secret(source, &settings.project()));
+        let token = token.transpose().map_err(|problem| anyhow::anyhow!("`admin-token` {problem}"))?;
         let listener = TcpListener::bind(address).await.map_err(|error| {
             anyhow::anyhow!("cannot listen on the admin address {address}: {error}; hint: choose another with --admin")
         })?;
         tracing::info!("admin address http://{}", listener.local_addr().map_err(anyhow::Error::from)?);
-        services.spawn(admin::serve(listener, Arc::clone(&host)));
+        services.spawn(admin::serve(listener, Arc::clone(&host), token));
     }
     services.spawn(amqp::maintain(settings.amqp.clone(), link_sender, stop.clone()));
     services.spawn(count_connections(host.link.clone(), host.metrics.clone()));
 
-    let mut workers = JoinSet::new();
-    for worker in first.workers {
-        host.begin(Found::Worker(worker), &mut workers, &shared, &stop);
-    }
-    // The others begin one by one, each as soon as its plugin is there.
-    {
-        let (sender, mut found) = mpsc::channel(FOUND_MAX);
-        let load = async {
-            match settings.strict {
-                true => Ok(()),
-                false => load_into(sender, &settings, &sandbox, &grantor, &host.metrics).await,
-            }
-        };
-        let mut load = pin!(load);
-        while !stop.is_cancelled() {
-            tokio::select! {
-                () = stop.cancelled() => {}
-                Some(found) = found.recv() => host.begin(found, &mut workers, &shared, &stop),
-                ended = &mut load, if host.loading.load(Ordering::Relaxed) => {
-                    ended?;
-                    while let Ok(found) = found.try_recv() {
-                        host.begin(found, &mut workers, &shared, &stop);
-                    }
-                    host.loading.store(false, Ordering::Relaxed);
-                    if host.loaded().workers.is_empty() {
-                        tracing::warn!(manifests = %settings.manifests.display(), "no manifest can run: nothing to do");
-                    }
-                }
-            }
-        }
-    }
+    let settings = (Arc::new(settings), reread);
+    let (reloader, made) = Reloader::new(Arc::clone(&host), shared, loader, settings, stop);
+    let (mut workers, settings) = reloader.follow(made, asked, hangup).await?;
     tracing::info!(grace = %humantime::format_duration(settings.grace), "stopping: finishing what is in hand");
     let drained = tokio::select! {
         () = all(&mut workers) => true,
@@ -165,7 +174,7 @@ pub async fn run(
     }
     services.shutdown().await;
     // What the versions of the workers have open is closed before that.
-    drop((host, shared, workers));
+    drop((host, workers));
     grantor.close();
     tracing::info!("stopped");
     Ok(())
@@ -190,16 +199,45 @@ async fn count_connections(mut link: watch::Receiver<Link>, metrics: Metrics) {
 
 impl Host {
     /// The workers that run, by name, and what was left out, and why; as far as that is known.
-    pub fn loaded(&self) -> RwLockReadGuard<'_, Loaded> {
-        self.loaded.read().unwrap_or_else(PoisonError::into_inner)
+    pub fn present(&self) -> RwLockReadGuard<'_, Present> {
+        self.present.read().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// A manifest was looked into; its worker begins.
-    fn begin(&self, found: Found, workers: &mut JoinSet<()>, shared: &Arc<Shared>, stop: &CancellationToken) {
-        if let Found::Worker(worker) = &found {
-            workers.spawn(Arc::clone(worker).live(Arc::clone(shared), self.link.clone(), stop.clone()));
+    fn change(&self) -> RwLockWriteGuard<'_, Present> {
+        self.present.write().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The worker of this name.
+    pub fn worker(&self, name: &str) -> Option<Arc<Worker>> {
+        self.present().workers.iter().find(|worker| &*worker.name == name).map(Arc::clone)
+    }
+
+    /// Adds a worker, in the place of the one of its name.
+    fn put(&self, worker: Arc<Worker>) {
+        let workers = &mut self.change().workers;
+        match workers.binary_search_by(|other| other.name.cmp(&worker.name)) {
+            Ok(at) => workers.splice(at..=at, [worker]).for_each(drop),
+            Err(at) => workers.insert(at, worker),
         }
-        self.loaded.write().unwrap_or_else(PoisonError::into_inner).add(found);
+    }
+
+    fn remove(&self, name: &str) -> Option<Arc<Worker>> {
+        let workers = &mut self.change().workers;
+        let at = workers.binary_search_by(|other| (*other.name).cmp(name)).ok()?;
+        Some(workers.remove(at))
+    }
+
+    /// Adds a manifest that is left out, in the place of what was said of its file.
+    fn add_refused(&self, refused: Refused) {
+        let all = &mut self.change().refused;
+        match all.binary_search_by(|other| other.path.cmp(&refused.path)) {
+            Ok(at) => all.splice(at..=at, [refused]).for_each(drop),
+            Err(at) => all.insert(at, refused),
+        }
+    }
+
+    fn retain_refused(&self, keep: impl Fn(&Refused) -> bool) {
+        self.change().refused.retain(keep);
     }
 
     /// Whether every worker consumes; else what keeps them from it.
@@ -213,7 +251,7 @@ impl Host {
             Link::Up(session) if session.blocked() => reasons.push("the broker blocks publishers".to_owned()),
             Link::Up(_) => {}
         }
-        for worker in &self.loaded().workers {
+        for worker in &self.present().workers {
             match worker.state() {
                 State::Consuming | State::Trying => {}
                 State::Paused(reason) => reasons.push(format!("worker `{}`: {reason}", worker.name)),

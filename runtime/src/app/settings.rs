@@ -3,6 +3,7 @@
 mod broker_url;
 mod broker_urls;
 mod layer;
+mod live;
 #[cfg(test)]
 mod tests;
 
@@ -16,7 +17,7 @@ use std::{
 use crate::{
     keyvalue,
     manifest::{
-        Ceilings,
+        Ceilings, SecretSource,
         read::{document, text_of},
         report::{Problem, Style, render},
         values,
@@ -27,9 +28,14 @@ pub use broker_url::BrokerUrl;
 pub use broker_urls::BrokerUrls;
 use layer::{GRACE_MAX, Layer, admin, not_empty};
 
+/// The settings, where no other file is named.
+const FILE: &str = "wabbit.toml";
+
 /// What the host does, fully validated.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Settings {
+    /// The file that they were read from, if it is there. Default `wabbit.toml`.
+    pub file: PathBuf,
     /// The broker, and how long it may take.
     pub amqp: Amqp,
     /// The folder of plugins. Default `plugins`.
@@ -45,6 +51,8 @@ pub struct Settings {
     pub state: Option<PathBuf>,
     /// Where health, workers and metrics are served; none for nowhere. Default 127.0.0.1:9290.
     pub admin: Option<SocketAddr>,
+    /// What whoever changes something by the admin address has to say. Without one only a loopback address takes changes.
+    pub admin_token: Option<SecretSource>,
     /// Default text.
     pub log_format: LogFormat,
     /// How long deliveries in hand may take when the host is stopped. Default 30 s.
@@ -59,6 +67,29 @@ pub struct Settings {
     pub http: Http,
     /// Bounds on compiling plugins.
     pub compile: Compile,
+    /// How changes of files are noticed.
+    pub reload: Reload,
+}
+
+/// `[reload]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Reload {
+    /// Default by what the system tells.
+    pub watch: WatchBy,
+    /// How often changes are looked for that the system does not tell of, 100 ms to 1 h. Default 2 s.
+    pub poll: Duration,
+}
+
+/// `[reload] watch`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum WatchBy {
+    /// By what the system tells, and now and then by a look of its own.
+    #[default]
+    Events,
+    /// By a look of its own alone.
+    Poll,
+    /// Not at all: `SIGHUP` and `wabbit reload` have it look.
+    Off,
 }
 
 /// `[amqp]`.
@@ -212,7 +243,7 @@ pub enum SettingsError {
 impl Settings {
     /// Reads the file, if there is one, and the variables that name the cache folder.
     pub fn load(overrides: &Overrides) -> Result<Self, SettingsError> {
-        let path = overrides.config.clone().unwrap_or_else(|| PathBuf::from("wabbit.toml"));
+        let path = overrides.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
         let xdg = |variable| env::var_os(variable).map(PathBuf::from);
         let defaults = Defaults {
             cache: default_folder(xdg("XDG_CACHE_HOME"), env::home_dir(), ".cache"),
@@ -240,7 +271,8 @@ impl Settings {
             }
             _ => from_flags(overrides)?.over(file_layer?),
         };
-        layer.into_settings(defaults).ok_or(SettingsError::NoCacheFolder)
+        let path = overrides.config.clone().unwrap_or_else(|| PathBuf::from(FILE));
+        layer.into_settings(path, defaults).ok_or(SettingsError::NoCacheFolder)
     }
 }
 
@@ -351,6 +383,11 @@ fn grace(text: &str) -> Result<Duration, Problem> {
         return Err(Problem::new(format!("more than `{}`", values::show_duration(&GRACE_MAX))));
     }
     Ok(grace)
+}
+
+impl WatchBy {
+    /// What `watch` may say.
+    const WORDS: &[(&str, Self)] = &[("events", Self::Events), ("poll", Self::Poll), ("off", Self::Off)];
 }
 
 impl LogFormat {

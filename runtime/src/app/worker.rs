@@ -1,7 +1,11 @@
 //! A worker: a manifest with the version of its plugin that runs, and its life.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    collections::HashMap,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     time::{Duration, Instant},
 };
 
@@ -13,12 +17,14 @@ use super::{
     Shared,
     consume::{self, Ended},
     dedupe::Dedupe,
+    histories::{About, Histories},
 };
 use crate::{
-    amqp::{Link, Session},
-    manifest::Manifest,
+    amqp::{self, Declared, Link, Session, Trouble},
+    manifest::{Manifest, Queue},
     outcome::Rules,
-    sandbox::{LogSink, Plugin, Scope},
+    reload::{Candidate, Cause, Event, Refusal, Standing, Verdict},
+    sandbox::{Plugin, Scope},
     settle::{Breaker, Stage},
     telemetry::WorkerMetrics,
 };
@@ -30,23 +36,37 @@ const TROUBLE_PAUSE: Duration = Duration::from_secs(5);
 pub struct Worker {
     /// The manifest's name.
     pub name: Arc<str>,
-    /// The manifest.
-    pub manifest: Manifest,
-    /// What handles deliveries.
-    pub version: Arc<Version>,
-    /// Where the handler's output goes.
-    pub log: Arc<LogSink>,
+    /// What its queues are consumed by. What can change while they are is the version's.
+    pub manifest: Arc<Manifest>,
+    /// What handles the next delivery.
+    current: watch::Sender<Arc<Version>>,
     /// Its counters.
-    pub metrics: WorkerMetrics,
-    state: Mutex<State>,
+    pub metrics: Arc<WorkerMetrics>,
+    /// Whether another one counts by the same metrics, and says whether the queues are consumed.
+    replaced: AtomicBool,
+    /// What became of its versions.
+    pub(super) histories: Arc<Histories>,
+    /// The last version that was taken back.
+    rolled_back: Mutex<Option<Refusal>>,
+    state: watch::Sender<State>,
     /// Where the manifest has one. It outlives connections.
     breaker: Option<Mutex<Breaker>>,
     /// What it has done, where the manifest asks for it.
     pub(super) dedupe: Option<Arc<Dedupe>>,
+    /// Has it finish what is in hand, and end.
+    pub(super) stop: CancellationToken,
+    /// It has ended.
+    pub(super) ended: CancellationToken,
+    /// Its queues in the session of this epoch.
+    pub(super) declared: Mutex<Option<(u64, Vec<Arc<str>>)>>,
+    /// Whose queues it takes over, for as long as these are there.
+    pub(super) before: Mutex<Option<Arc<Worker>>>,
 }
 
 /// What one delivery is handled with, from the first to the last; a reload makes a new one and changes none.
 pub struct Version {
+    /// The manifest that it was made by.
+    pub manifest: Arc<Manifest>,
     /// The plugin.
     pub plugin: Arc<Plugin>,
     /// `sha256:…` of the plugin, as it goes into dead letters.
@@ -55,6 +75,49 @@ pub struct Version {
     pub scope: Arc<Scope>,
     /// What its publications are checked against.
     pub rules: Rules,
+    /// How long a confirm is waited for.
+    pub publish_timeout: Duration,
+    /// How it does.
+    standing: Mutex<Standing>,
+    /// What takes the deliveries that it fails, until it has proved itself.
+    fallback: Mutex<Option<Arc<Version>>>,
+}
+
+impl Version {
+    /// A version that nobody watches.
+    pub fn new(
+        manifest: Arc<Manifest>,
+        plugin: Arc<Plugin>,
+        scope: Scope,
+        rules: Rules,
+        publish_timeout: Duration,
+    ) -> Self {
+        Self {
+            manifest,
+            digest: plugin.digest.to_string(),
+            plugin,
+            scope: Arc::new(scope),
+            rules,
+            publish_timeout,
+            standing: Mutex::default(),
+            fallback: Mutex::default(),
+        }
+    }
+
+    /// What takes the deliveries that it fails; nothing where it has proved itself.
+    pub(super) fn fallback(&self) -> Option<Arc<Self>> {
+        lock(&self.fallback).clone()
+    }
+
+    /// What it is made of.
+    pub(super) fn candidate(&self) -> Candidate {
+        Candidate { manifest: Arc::clone(&self.manifest), plugin: Some(self.plugin.digest) }
+    }
+
+    /// Deliveries that it had while it is watched, and how many it failed; nothing where it is not.
+    pub fn on_probation(&self) -> Option<(u32, u32)> {
+        lock(&self.standing).progress()
+    }
 }
 
 /// Where a worker is in its life.
@@ -80,59 +143,197 @@ pub enum State {
 }
 
 impl Worker {
-    /// A worker that has not started.
+    /// A worker that has not started, and ends with `stop`. It takes the place of another one where there is one.
     pub fn new(
-        manifest: Manifest,
         version: Version,
-        log: Arc<LogSink>,
-        metrics: WorkerMetrics,
-        dedupe: Option<Dedupe>,
+        metrics: Arc<WorkerMetrics>,
+        histories: Arc<Histories>,
+        dedupe: Option<Arc<Dedupe>>,
+        stop: CancellationToken,
+        before: Option<Arc<Self>>,
     ) -> Self {
-        let name: Arc<str> = manifest.name.as_str().into();
+        let manifest = Arc::clone(&version.manifest);
+        let version = match &before {
+            Some(before) => after(&before.version(), version),
+            None => version,
+        };
         Self {
-            log,
+            name: manifest.name.as_str().into(),
             breaker: manifest.breaker.map(|policy| Mutex::new(Breaker::new(policy))),
-            dedupe: dedupe.map(Arc::new),
-            name,
+            dedupe,
             manifest,
-            version: Arc::new(version),
+            current: watch::Sender::new(Arc::new(version)),
             metrics,
-            state: Mutex::new(State::Waiting),
+            replaced: AtomicBool::new(false),
+            histories,
+            rolled_back: Mutex::default(),
+            state: watch::Sender::new(State::Waiting),
+            stop,
+            ended: CancellationToken::new(),
+            declared: Mutex::default(),
+            before: Mutex::new(before),
         }
+    }
+
+    /// What handles the next delivery.
+    pub fn version(&self) -> Arc<Version> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// The same, for who wants to know when it is another one.
+    pub(super) fn versions(&self) -> watch::Receiver<Arc<Version>> {
+        self.current.subscribe()
+    }
+
+    /// Has another version handle the next delivery. One with another plugin is on probation, and what it fails goes to
+    /// the last version that was not.
+    pub(super) fn swap(&self, version: Version) {
+        self.current.send_modify(|current| *current = Arc::new(after(current, version)));
+    }
+
+    /// The version that was taken back, for as long as its files are there.
+    pub fn rolled_back(&self) -> Option<Refusal> {
+        lock(&self.rolled_back).clone()
+    }
+
+    /// What lies there is this: something else than was taken back may be tried.
+    pub(super) fn lies_there(&self, candidate: &Candidate) {
+        lock(&self.rolled_back).take_if(|refusal| refusal.candidate != *candidate);
+    }
+
+    /// Takes care of its topology. Queues that the broker gave a name to are those of the worker whose place it takes,
+    /// where these are still there.
+    pub(super) async fn declare(&self, session: &Session) -> Result<Vec<Declared>, Trouble> {
+        let before = lock(&self.before).clone();
+        let known = before.map_or_else(HashMap::new, |before| before.named_in(session.epoch(), &self.manifest));
+        let declared = amqp::declare(session, &self.manifest, &known).await?;
+        let names = declared.iter().map(|queue| Arc::clone(&queue.name)).collect();
+        *lock(&self.declared) = Some((session.epoch(), names));
+        *lock(&self.before) = None;
+        Ok(declared)
+    }
+
+    /// The names that the broker gave to those of its queues that this manifest has, too, by their places there.
+    fn named_in(&self, epoch: u64, manifest: &Manifest) -> HashMap<usize, Arc<str>> {
+        let declared = lock(&self.declared);
+        let Some((_, names)) = declared.as_ref().filter(|(declared_in, _)| *declared_in == epoch) else {
+            return HashMap::new();
+        };
+        let unnamed = |manifest: &Manifest| {
+            let queues = manifest.queues.iter().enumerate().filter(|(_, queue)| queue.name.is_empty());
+            let queues = queues.map(|(at, queue)| (at, Queue { bind: Vec::new(), ..queue.clone() }));
+            queues.collect::<Vec<_>>()
+        };
+        let mut mine = unnamed(&self.manifest);
+        let mut known = HashMap::new();
+        for (at, queue) in unnamed(manifest) {
+            let Some(found) = mine.iter().position(|(_, other)| *other == queue) else { continue };
+            let (was_at, _) = mine.swap_remove(found);
+            known.extend(names.get(was_at).map(|name| (at, Arc::clone(name))));
+        }
+        known
+    }
+
+    /// A delivery came through.
+    pub(super) fn handled_by(&self, version: &Arc<Version>) {
+        let verdict = lock(&version.standing).came_through(Instant::now());
+        self.judge(version, verdict);
+    }
+
+    /// A delivery failed that goes to no other version.
+    pub(super) fn failed_by(version: &Version) {
+        lock(&version.standing).failed();
+    }
+
+    /// A delivery failed that another version was given, which failed, too, or did not.
+    pub(super) fn failed_before(&self, version: &Arc<Version>, failed_after: bool) {
+        let verdict = lock(&version.standing).failed_on_probation(failed_after, Instant::now());
+        self.judge(version, verdict);
+    }
+
+    /// Ends a probation whose time is over.
+    pub(super) fn look_at(&self, version: &Arc<Version>) {
+        let verdict = lock(&version.standing).look(Instant::now());
+        self.judge(version, verdict);
+    }
+
+    fn judge(&self, version: &Arc<Version>, verdict: Verdict) {
+        let (event, reason) = match verdict {
+            Verdict::Open => return,
+            Verdict::Stays => {
+                *lock(&version.fallback) = None;
+                (Event::Proved, String::new())
+            }
+            Verdict::Goes(reason) => {
+                let Some(old) = version.fallback() else { return };
+                let taken_back = self.current.send_if_modified(|current| {
+                    let is_it = Arc::ptr_eq(current, version);
+                    if is_it {
+                        *current = old;
+                    }
+                    is_it
+                });
+                // Where there is a newer one already, that goes on.
+                if !taken_back {
+                    return;
+                }
+                let refusal = Refusal { candidate: version.candidate(), reason: reason.clone(), rolled_back: true };
+                *lock(&self.rolled_back) = Some(refusal);
+                (Event::RolledBack, reason)
+            }
+        };
+        let about = About { plugin: &version.manifest.plugin, digest: &version.digest };
+        self.histories.note(&self.name, event, Cause::Probation, about, reason, None);
     }
 
     /// Where it is in its life.
     pub fn state(&self) -> State {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.state.borrow().clone()
+    }
+
+    /// The same, for who wants to know when it changes.
+    pub(super) fn states(&self) -> watch::Receiver<State> {
+        self.state.subscribe()
+    }
+
+    /// Another one takes its place.
+    pub(super) fn replaced(&self) {
+        self.replaced.store(true, Ordering::Relaxed);
     }
 
     pub(super) fn set_state(&self, state: State) {
-        self.metrics.consuming.set(matches!(state, State::Consuming | State::Trying).into());
-        *self.state.lock().unwrap_or_else(PoisonError::into_inner) = state;
+        if !self.replaced.load(Ordering::Relaxed) {
+            self.metrics.consuming.set(matches!(state, State::Consuming | State::Trying).into());
+        }
+        self.state.send_replace(state);
     }
 
-    /// Consumes whenever there is a broker, until `stop`; then finishes what is in hand.
+    /// Consumes whenever there is a broker, until it is to stop; then finishes what is in hand. Begins when these have
+    /// ended.
     pub(super) async fn live(
         self: Arc<Self>,
         shared: Arc<Shared>,
         mut link: watch::Receiver<Link>,
-        stop: CancellationToken,
+        after: Vec<CancellationToken>,
     ) {
-        let ended = CancellationToken::new();
+        for ended in after {
+            ended.cancelled().await;
+        }
+        let keeping_ended = CancellationToken::new();
         let mut keeping = JoinSet::new();
         if let Some(dedupe) = &self.dedupe {
             dedupe.load(&self.name).await;
-            keeping.spawn_on(Arc::clone(dedupe).keep(Arc::clone(&self.name), ended.clone()), &shared.handlers);
+            keeping.spawn_on(Arc::clone(dedupe).keep(Arc::clone(&self.name), keeping_ended.clone()), &shared.handlers);
         }
         let mut last_epoch = 0;
-        while let Some(session) = self.next_session(&mut link, last_epoch, &stop).await {
+        while let Some(session) = self.next_session(&mut link, last_epoch, &self.stop).await {
             self.set_state(State::Starting);
-            match consume::run(&self, &shared, &session, &stop).await {
+            match consume::run(&self, &shared, &session, &self.stop).await {
                 Ended::Drained => break,
                 Ended::Paused => {
                     tokio::select! {
                         () = self.breaker_closed_or_trying() => {}
-                        () = stop.cancelled() => {}
+                        () = self.stop.cancelled() => {}
                     }
                 }
                 Ended::Lost => last_epoch = session.epoch(),
@@ -142,14 +343,15 @@ impl Worker {
                     tokio::select! {
                         () = tokio::time::sleep(TROUBLE_PAUSE) => {}
                         () = session.lost().cancelled() => {}
-                        () = stop.cancelled() => {}
+                        () = self.stop.cancelled() => {}
                     }
                 }
             }
         }
-        ended.cancel();
+        keeping_ended.cancel();
         while keeping.join_next().await.is_some() {}
         self.set_state(State::Stopped);
+        self.ended.cancel();
     }
 
     /// Where the breaker stands; closed where there is none.
@@ -193,4 +395,22 @@ impl Worker {
             }
         }
     }
+}
+
+/// A version that comes after another one.
+fn after(current: &Arc<Version>, mut version: Version) -> Version {
+    let fallback = current.fallback().unwrap_or_else(|| Arc::clone(current));
+    if fallback.plugin.digest != version.plugin.digest {
+        let policy = &version.manifest.reload;
+        let standing = Standing::on_probation(policy, &lock(&fallback.standing), Instant::now());
+        if standing.is_on_probation() {
+            version.standing = Mutex::new(standing);
+            version.fallback = Mutex::new(Some(fallback));
+        }
+    }
+    version
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

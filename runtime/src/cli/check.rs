@@ -3,14 +3,14 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use clap::Args;
-use serde_json::json;
+use hyper::Method;
+use serde_json::{Value as Json, json};
 
-use super::{Failed, SettingsArgs, executor, settings_with_manifests, style};
+use super::{Failed, SettingsArgs, executor, host::ask, settings_with_manifests, style};
 use crate::{
-    app::{self, Grantor, Reach},
+    app::{self, Grantor, Loader, Reach, settings::Overrides},
     manifest::{Manifest, Order, report},
     sandbox::Sandbox,
-    telemetry::Metrics,
 };
 
 /// The broker ends the channel of a consumer that keeps a delivery for longer (RabbitMQ's `consumer_timeout`).
@@ -23,6 +23,12 @@ const SINGLE_ACTIVE_CONSUMER: &str = "x-single-active-consumer";
 pub(super) struct Check {
     #[command(flatten)]
     settings: SettingsArgs,
+    /// Print what a running host would change, and change nothing
+    #[arg(long)]
+    diff: bool,
+    /// That host's admin address [default: 127.0.0.1:9290]
+    #[arg(long, value_name = "ADDRESS", env = "WABBIT_ADMIN")]
+    admin: Option<String>,
     /// Print JSON
     #[arg(long)]
     json: bool,
@@ -30,27 +36,33 @@ pub(super) struct Check {
 
 impl Check {
     pub(super) fn execute(self) -> Result<(), Failed> {
-        let settings = settings_with_manifests(&self.settings.overrides())?;
+        let mut overrides = self.settings.overrides();
+        if self.diff {
+            overrides.admin = self.admin;
+            return diff(&overrides, self.json);
+        }
+        let settings = settings_with_manifests(&overrides)?;
         let executor = executor()?;
         let loaded = executor.block_on(async {
             let sandbox = Arc::new(Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?);
-            let grantor = Grantor::new(&settings, Reach::Nothing)?;
-            app::load(&settings, &sandbox, &grantor, &Metrics::default()).await
+            let grantor = Arc::new(Grantor::new(&settings, Reach::Nothing)?);
+            app::load(&settings, &Arc::new(Loader::new(&settings, sandbox, grantor, None))).await
         })?;
         executor.shutdown_background();
         let max_body = settings.host.max_body as u64;
         if self.json {
             let workers: Vec<_> = loaded
-                .workers
+                .versions
                 .iter()
-                .map(|worker| {
+                .map(|version| {
+                    let manifest = &version.manifest;
                     json!({
-                        "name": &*worker.name,
-                        "plugin": worker.manifest.plugin,
-                        "digest": worker.version.digest,
-                        "queues": worker.manifest.queues.iter().map(|queue| &queue.name).collect::<Vec<_>>(),
-                        "memory_max_bytes": memory(&worker.manifest, max_body),
-                        "warnings": warnings(&worker.manifest),
+                        "name": manifest.name,
+                        "plugin": manifest.plugin,
+                        "digest": version.digest,
+                        "queues": manifest.queues.iter().map(|queue| &queue.name).collect::<Vec<_>>(),
+                        "memory_max_bytes": memory(manifest, max_body),
+                        "warnings": warnings(manifest),
                     })
                 })
                 .collect();
@@ -64,16 +76,49 @@ impl Check {
             for refused in &loaded.refused {
                 eprintln!("{}", report::render(&refused.path, &refused.problems, style()).trim_end());
             }
-            for worker in &loaded.workers {
-                let memory = bytesize::ByteSize::b(memory(&worker.manifest, max_body));
-                println!("{}: ok, at most {memory} of deliveries in memory", worker.name);
-                for warning in warnings(&worker.manifest) {
-                    eprintln!("warning: {}: {warning}", worker.name);
+            for version in &loaded.versions {
+                let manifest = &version.manifest;
+                let memory = bytesize::ByteSize::b(memory(manifest, max_body));
+                println!("{}: ok, at most {memory} of deliveries in memory", manifest.name);
+                for warning in warnings(manifest) {
+                    eprintln!("warning: {}: {warning}", manifest.name);
                 }
             }
         }
         if loaded.refused.is_empty() { Ok(()) } else { Err(Failed::Configuration(String::new())) }
     }
+}
+
+/// What a host that runs would do now. It looks at its own folders.
+fn diff(overrides: &Overrides, json: bool) -> Result<(), Failed> {
+    let plan: Json = ask(overrides, Method::GET, "/plan")?;
+    let object = |key: &str| plan.get(key).and_then(Json::as_object).cloned().unwrap_or_default();
+    let (steps, problems) = (object("steps"), object("problems"));
+    let texts = |list: Option<&Json>| {
+        let list = list.and_then(Json::as_array).map(Vec::as_slice).unwrap_or_default();
+        list.iter().filter_map(Json::as_str).map(str::to_owned).collect::<Vec<_>>()
+    };
+    if json {
+        println!("{plan}");
+    } else {
+        if steps.is_empty() && problems.is_empty() {
+            println!("nothing would change");
+        }
+        for (worker, step) in &steps {
+            let name = step.get("step").and_then(Json::as_str).unwrap_or_default();
+            let changes = texts(step.get("changes"));
+            match changes.is_empty() {
+                true => println!("{worker}: {name}"),
+                false => println!("{worker}: {name}: {}", changes.join(", ")),
+            }
+        }
+        for (path, problems) in &problems {
+            for problem in texts(Some(problems)) {
+                eprintln!("error: {path}: {problem}");
+            }
+        }
+    }
+    if problems.is_empty() { Ok(()) } else { Err(Failed::Configuration(String::new())) }
 }
 
 /// The most bytes of deliveries that are in memory at once: prefetch × body × queues.

@@ -87,8 +87,14 @@ impl Invoke {
             .map_err(plugin_error)?;
         let log = app::log(&settings, &manifest);
         let grantor = Grantor::new(&settings, if self.effects { Reach::Real } else { Reach::Scratch })?;
-        let version = app::version(&settings, &grantor, &manifest, plugin, log).map_err(plugin_error)?;
+        if !self.effects && !manifest.grant.files.is_empty() {
+            tracing::info!(
+                worker = manifest.name,
+                "no folder is granted; hint: --effects grants those of the manifest"
+            );
+        }
         let delivery = self.delivery(&manifest)?;
+        let version = app::version(&settings, &grantor, Arc::new(manifest), plugin, log).map_err(plugin_error)?;
 
         let executor = executor()?;
         let mut took = Vec::new();

@@ -3,10 +3,13 @@
 mod build;
 mod check;
 mod dead;
+mod history;
+mod host;
 mod inspect;
 mod invoke;
 mod new;
 mod publish;
+mod reload;
 mod run;
 mod text;
 
@@ -43,6 +46,10 @@ enum Command {
     Run(run::Run),
     /// Check all manifests and plugins, without a broker
     Check(check::Check),
+    /// Have a running host look at its files, and say what it changed
+    Reload(reload::Reload),
+    /// Say what became of a worker's versions
+    History(history::History),
     /// Say what a plugin is and what it asks for
     Inspect(inspect::Inspect),
     /// Send one message through one plugin, without a broker
@@ -137,6 +144,8 @@ pub fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Run(run) => run.execute(),
         Command::Check(check) => check.execute(),
+        Command::Reload(reload) => reload.execute(),
+        Command::History(history) => history.execute(),
         Command::Inspect(inspect) => inspect.execute(),
         Command::Invoke(invoke) => invoke.execute(),
         Command::Publish(publish) => publish.execute(),

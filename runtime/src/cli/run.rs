@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failed, SettingsArgs, settings_with_manifests};
 use crate::{
-    app::{self, RunError},
+    app::{self, RunError, settings::Settings},
     telemetry,
 };
 
@@ -53,7 +53,8 @@ impl Run {
             let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
             let _signals =
                 tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
-            app::run(settings, handlers.handle().clone(), stop, hurry).await
+            let reread: app::Reread = Box::new(move || Settings::load(&overrides));
+            app::run(settings, reread, handlers.handle().clone(), stop, hurry).await
         });
         // Nothing of worth is left: a compiler that is still at work need not be waited for.
         executor.shutdown_background();

@@ -12,6 +12,7 @@ pub(crate) mod values;
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use limits::Ceilings;
+pub(crate) use parse::secret;
 pub use parse::{parse, read_folder};
 pub use values::{HttpGrant, Pattern, PublishGrant};
 
@@ -48,6 +49,8 @@ pub struct Manifest {
     pub publish: Publish,
     /// What the handler may do.
     pub grant: Grant,
+    /// How a new version of the plugin proves itself.
+    pub reload: Reload,
 }
 
 /// `declare = "…"`, at the top of a manifest.
@@ -266,6 +269,22 @@ pub struct BreakerPolicy {
     pub pause: Duration,
 }
 
+/// `[reload]`.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Reload {
+    /// A file with a delivery, as JSON, that a version must handle before it runs; a relative path begins where the
+    /// folder of manifests lies. Default none.
+    pub smoke: Option<PathBuf>,
+    /// Whether handling it reaches as far as the grants do. Default false: it leaves no trace.
+    pub smoke_effects: bool,
+    /// The deliveries that a new version of the plugin is watched for, 0 to 100,000; 0 for none. Default 20.
+    pub probation: u32,
+    /// For how long at most, 1 s to 1 h. Default 60 s.
+    pub probation_time: Duration,
+    /// By how much the share of failed deliveries may exceed that of the version before, 0 to 1. Default 0.2.
+    pub margin: f64,
+}
+
 /// `[publish]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Publish {
@@ -398,6 +417,7 @@ impl Manifest {
             breaker: None,
             publish: Publish::default(),
             grant: Grant::default(),
+            reload: Reload::default(),
         }
     }
 
@@ -432,6 +452,12 @@ impl Default for FailurePolicy {
 impl Default for BreakerPolicy {
     fn default() -> Self {
         Self { share: 0.5, window: 20, pause: Duration::from_secs(10) }
+    }
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { smoke: None, smoke_effects: false, probation: 20, probation_time: Duration::from_secs(60), margin: 0.2 }
     }
 }
 

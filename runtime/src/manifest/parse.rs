@@ -6,11 +6,15 @@ mod folder;
 mod grant;
 mod topology;
 
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use super::{
     Ack, Backoff, BreakerPolicy, Ceilings, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Manifest,
-    Order, Publish, PublishGrant, Queue, Unroutable,
+    Order, Publish, PublishGrant, Queue, Reload, Unroutable,
     limits::limits,
     read::{self, Planned, Section},
     report::{Place, Problem},
@@ -22,9 +26,10 @@ use crate::{
 };
 
 pub use folder::read_folder;
+pub(crate) use grant::secret;
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[planned("", "instance"), planned("", "reload"), planned("limits", "headers")];
+const PLANNED: &[Planned] = &[planned("", "instance"), planned("limits", "headers")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -35,6 +40,9 @@ const BREAKER_WINDOW_MIN: usize = 2;
 const BREAKER_WINDOW_MAX: usize = 1_000;
 const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(100);
 const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
+const PROBATION_MAX: usize = 100_000;
+const PROBATION_TIME_MIN: Duration = Duration::from_secs(1);
+const PROBATION_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
 
 /// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
@@ -68,6 +76,7 @@ fn parse_with_places(
             consume: taken,
             publish: top.section("publish", publish),
             grant: top.section("grant", grant),
+            reload: top.section("reload", reload),
             path: path.to_owned(),
             name,
             declare,
@@ -235,6 +244,27 @@ fn breaker(section: &mut Section<'_>) -> BreakerPolicy {
     }
 }
 
+fn reload(section: &mut Section<'_>) -> Reload {
+    let default = Reload::default();
+    let smoke_effects = section.flag("smoke-effects");
+    if smoke_effects.is_some() && !section.has("smoke") {
+        section.report("smoke-effects", Problem::new("there is no `smoke` that could have effects"));
+    }
+    let probation = section.integer("probation", 0..=PROBATION_MAX).and_then(|probation| u32::try_from(probation).ok());
+    Reload {
+        smoke: section.checked("smoke", |path| match path {
+            "" => Err(Problem::new("an empty path")),
+            path => Ok(PathBuf::from(path)),
+        }),
+        smoke_effects: smoke_effects.unwrap_or(default.smoke_effects),
+        probation: probation.unwrap_or(default.probation),
+        probation_time: section
+            .duration("probation-time", PROBATION_TIME_MIN..=PROBATION_TIME_MAX)
+            .unwrap_or(default.probation_time),
+        margin: section.number("margin", 0.0..=1.0).unwrap_or(default.margin),
+    }
+}
+
 fn publish(section: &mut Section<'_>) -> Publish {
     Publish { unroutable: section.one_of("unroutable", UNROUTABLE).unwrap_or_default() }
 }
@@ -334,6 +364,7 @@ mod tests {
             },
             publish: Publish { unroutable: Unroutable::Fail },
             grant: Grant::default(),
+            reload: Reload::default(),
         };
         assert_eq!(manifest, expected);
     }
@@ -412,9 +443,24 @@ mod tests {
             env = { LANG = "C" }
             args = ["--verbose", ""]
             http = ["https://*.example.com", { origin = "http://intern.example", networks = ["10.0.0.0/8", "fd00::/8"] }]
+
+            [reload]
+            smoke = "samples/order.json"
+            smoke-effects = true
+            probation = 7
+            probation-time = "2m"
+            margin = 0.5
             "#,
         );
         assert_eq!(manifest.declare, Declare::Verify);
+        let reload = Reload {
+            smoke: Some("samples/order.json".into()),
+            smoke_effects: true,
+            probation: 7,
+            probation_time: Duration::from_secs(120),
+            margin: 0.5,
+        };
+        assert_eq!(manifest.reload, reload);
         let exchange = Exchange {
             name: "order".to_owned(),
             kind: ExchangeKind::Topic,

@@ -203,7 +203,7 @@ mod tests {
             let text = manifest(&Name::parse(name).unwrap());
             fs::write(folder.path().join(format!("{name}.toml")), text).unwrap();
         }
-        let read = read_folder(folder.path(), &Ceilings::of_memory(usize::MAX)).unwrap();
+        let read = read_folder(folder.path(), &Ceilings::of_memory(usize::MAX), |_| true).unwrap();
         assert!(read.problems.is_empty(), "{:?}", read.problems);
         let queues: Vec<_> = read.manifests.iter().map(|manifest| manifest.queues[0].name.as_str()).collect();
         assert_eq!(queues, ["hello", "order-mail"]);

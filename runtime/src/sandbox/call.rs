@@ -30,6 +30,14 @@ impl Plugin {
         }
     }
 
+    /// Makes an instance, to see whether that works. A command is made anew for each call, so that there is nothing to see.
+    pub async fn instantiate(&self, scope: &Arc<Scope>) -> Result<(), Failure> {
+        match &self.entry {
+            Entry::Handler(pre) => Instance::new(pre, scope).begin().await,
+            Entry::Command(_) => Ok(()),
+        }
+    }
+
     /// An instance that is called more than once; nothing for a command, which ends with its answer.
     pub fn kept(&self, scope: &Arc<Scope>) -> Option<Instance<'_>> {
         match &self.entry {
@@ -50,6 +58,19 @@ pub struct Instance<'a> {
 impl<'a> Instance<'a> {
     fn new(pre: &'a WorkerPre<Host>, scope: &Arc<Scope>) -> Self {
         Self { pre, store: new_store(pre.engine(), Host::new(Arc::clone(scope), None)), worker: None }
+    }
+
+    async fn begin(&mut self) -> Result<(), Failure> {
+        let Self { pre, store, .. } = self;
+        let deadline = store.data_mut().start();
+        let made = within(deadline, pre.instantiate_async(&mut *store)).await;
+        let host = store.data();
+        let tail = host.finish_log();
+        match made {
+            Some(Ok(_)) => Ok(()),
+            Some(Err(error)) => Err(explain(&error, host, &tail)),
+            None => Err(too_long(&host.scope.limits, &tail)),
+        }
     }
 
     /// Runs the handler on one delivery. After a failure the instance is of no more use.

@@ -85,6 +85,9 @@ pub enum LoadError {
     /// What its manifest grants is not to be had.
     #[error("{0}")]
     Grant(String),
+    /// It was tried, and failed.
+    #[error("{0}")]
+    Tried(String),
     /// The compiler refused it, or did not survive it.
     #[error("does not compile: {0}")]
     Compile(String),

@@ -11,7 +11,7 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::outcome::FailureKind;
+use crate::{outcome::FailureKind, reload::Event};
 
 /// How a delivery was settled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -63,6 +63,7 @@ struct Inner {
     breaker: Family<WorkerLabels, Gauge>,
     breaker_opened: Family<WorkerLabels, Counter>,
     handling: Family<WorkerLabels, Histogram, fn() -> Histogram>,
+    reloads: Family<ReloadLabels, Counter>,
     connected: Gauge,
     connections: Counter,
 }
@@ -82,6 +83,18 @@ struct OutcomeLabels {
 struct FailureLabels {
     worker: String,
     error_type: FailureKind,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReloadLabels {
+    worker: String,
+    event: Event,
+}
+
+impl EncodeLabelValue for Event {
+    fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> Result<(), std::fmt::Error> {
+        EncodeLabelValue::encode(&self.as_str(), encoder)
+    }
 }
 
 impl EncodeLabelValue for Settled {
@@ -114,6 +127,7 @@ impl Default for Metrics {
             breaker: Family::default(),
             breaker_opened: Family::default(),
             handling: Family::new_with_constructor(handling_histogram),
+            reloads: Family::default(),
             connected: Gauge::default(),
             connections: Counter::default(),
         };
@@ -127,6 +141,7 @@ impl Default for Metrics {
         r.register("worker_breaker", "0 closed, 1 open, 2 trying one delivery", inner.breaker.clone());
         r.register("worker_breaker_opened", "How often the breaker opened", inner.breaker_opened.clone());
         r.register("handling_seconds", "Time in the sandbox, a delivery", inner.handling.clone());
+        r.register("reloads", "What became of a worker's versions", inner.reloads.clone());
         r.register("broker_connected", "1 while connected to the broker", inner.connected.clone());
         r.register("broker_connections", "Connections made to the broker", inner.connections.clone());
         Self(Arc::new(inner))
@@ -154,6 +169,30 @@ impl Metrics {
             handling: inner.handling.get_or_create_owned(&labels),
             last_error: Mutex::default(),
         }
+    }
+
+    /// Counts what became of a version of a worker.
+    pub fn reloaded(&self, worker: &str, event: Event) {
+        self.0.reloads.get_or_create_owned(&ReloadLabels { worker: worker.to_owned(), event }).inc();
+    }
+
+    /// Shows nothing more of a worker that is gone, but that it went.
+    pub fn forget(&self, worker: &str) {
+        let inner = &self.0;
+        let labels = WorkerLabels { worker: worker.to_owned() };
+        for outcome in Settled::ALL {
+            inner.deliveries.remove(&OutcomeLabels { worker: worker.to_owned(), outcome });
+        }
+        for error_type in FailureKind::ALL {
+            inner.failures.remove(&FailureLabels { worker: worker.to_owned(), error_type });
+        }
+        for counters in [&inner.publications, &inner.replies_lost, &inner.breaker_opened] {
+            counters.remove(&labels);
+        }
+        for gauges in [&inner.in_flight, &inner.consuming, &inner.breaker] {
+            gauges.remove(&labels);
+        }
+        inner.handling.remove(&labels);
     }
 
     /// Notes that the broker is there, or is not.

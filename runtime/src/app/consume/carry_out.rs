@@ -21,8 +21,13 @@ impl Run {
         loop {
             if let Action::Fail { failure, .. } = &mut action {
                 // From here on it is told: in the log, at the admin address, in a header.
-                let redactor = &self.worker.version.scope.grants.redactor;
-                failure.error = redactor.text(std::mem::take(&mut failure.error));
+                if let Some(in_hand) = self.in_hand(key) {
+                    let redactor = &in_hand.version.scope.grants.redactor;
+                    failure.error = redactor.text(std::mem::take(&mut failure.error));
+                }
+                if self.given_to_old(key, failure) {
+                    return Ok(());
+                }
             }
             if self.worker.manifest.consume.ack == Ack::None
                 && let Some(lost) = lost(&action)
@@ -83,6 +88,10 @@ impl Run {
         self.worker.metrics.settle(in_hand.copied.unwrap_or(Settled::Acked));
         if in_hand.copied.is_none() {
             self.worker.came_through();
+            self.worker.handled_by(&in_hand.version);
+            if let Some(before) = &in_hand.failed_by {
+                self.worker.failed_before(before, false);
+            }
             if let (Some(id), Some(dedupe)) = (in_hand.id, &self.worker.dedupe) {
                 dedupe.done(id);
             }
@@ -128,7 +137,7 @@ impl Run {
     fn settle(&mut self, key: Key) -> Option<InHand> {
         let queue = self.queues.get_mut(key.queue)?;
         let in_hand = queue.unsettled.ack(key.tag)?;
-        self.worker.metrics.in_flight.dec();
+        self.holds.less();
         let batch = usize::from(self.worker.manifest.consume.prefetch / 4).clamp(1, ACK_BATCH_MAX);
         if queue.unsettled.unsent() >= batch
             && let Some(up_to) = queue.unsettled.take_cumulative()
@@ -163,7 +172,7 @@ impl Run {
     pub(super) fn nack(&mut self, key: Key, how: fn(&mut Consumer, u64)) {
         let Some(queue) = self.queues.get_mut(key.queue) else { return };
         if let Some(in_hand) = queue.unsettled.release_for_nack(key.tag) {
-            self.worker.metrics.in_flight.dec();
+            self.holds.less();
             Self::no_longer_suspect(&self.shared.running, &in_hand);
             how(&mut queue.consumer, key.tag);
             if let Some(lane) = in_hand.lane {
@@ -181,7 +190,7 @@ impl Run {
 
     /// Gives up on confirms that do not come.
     pub(super) async fn overdue(&mut self) -> Result<(), Trouble> {
-        let limit = self.shared.publish_timeout;
+        let limit = self.version.publish_timeout;
         // While the broker blocks publishers the time stands still. What waits leaves when it takes publications again:
         // to put the deliveries back would only publish it once more, and once more, into what waits.
         let blocked = self.session.blocked();

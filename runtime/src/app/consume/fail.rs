@@ -10,8 +10,9 @@ use tokio::time::sleep;
 use super::{Done, Key, Queue, Role, Run, WayBack};
 use crate::{
     amqp::{self, Consumer, Reason, Session, Trouble},
+    app::worker::Worker,
     manifest::{Declare, Order},
-    outcome::{Checked, Failure, Publication},
+    outcome::{Checked, Failure, FailureKind, Publication},
     settle::{
         Progress, PutBack, Verdict, copy,
         ladder::Rung,
@@ -33,13 +34,20 @@ impl Run {
         worker.metrics.fail(failure.kind, &failure.error);
         let charge = self.charge(key, failure.kind);
         let Some(in_hand) = self.in_hand(key) else { return };
+        if is_the_handlers(failure.kind) {
+            Worker::failed_by(&in_hand.version);
+        }
+        if let Some(before) = in_hand.failed_by.take() {
+            worker.failed_before(&before, is_the_handlers(failure.kind));
+        }
         // What it published has its verdicts: a wait for a new rung is not one for a confirm.
         in_hand.publishing = None;
         let attempt = in_hand.delivery.attempt;
-        let (pause, counted) = match next(&worker.manifest.failure, attempt, failure, after, charge, fastrand::f64()) {
-            Next::DeadLetter => return self.dead_letter(key, failure),
-            Next::Retry { pause, counted } => (pause, counted),
-        };
+        let (pause, counted) =
+            match next(&in_hand.version.manifest.failure, attempt, failure, after, charge, fastrand::f64()) {
+                Next::DeadLetter => return self.dead_letter(key, failure),
+                Next::Retry { pause, counted } => (pause, counted),
+            };
         match self.waiting_copy(key, failure, Rung::of(pause), counted).await {
             Ok(Some((copy, rest))) if rest.is_zero() => self.send_copy(key, copy, Settled::Retried),
             Ok(Some((copy, rest))) => {
@@ -55,6 +63,25 @@ impl Run {
                 self.put_back(key, &PutBack::BrokerTrouble);
             }
         }
+    }
+
+    /// Whether a delivery that a version on probation has failed goes to the version before it. Nothing is charged to it,
+    /// and it keeps its place.
+    pub(super) fn given_to_old(&mut self, key: Key, failure: &Failure) -> bool {
+        if !is_the_handlers(failure.kind) {
+            return false;
+        }
+        let Some(in_hand) = self.in_hand(key) else { return false };
+        let new = Arc::clone(&in_hand.version);
+        let Some(old) = new.fallback() else { return false };
+        tracing::debug!(digest = %new.digest, "failed on probation: {}", failure.error);
+        self.begin_again(key);
+        if let Some(in_hand) = self.in_hand(key) {
+            in_hand.version = old;
+            in_hand.failed_by = Some(new);
+            self.ready.push_back(key);
+        }
+        true
     }
 
     /// Tries a delivery again in place: after a pause, during which it stays unsettled.
@@ -175,14 +202,29 @@ impl Run {
         });
     }
 
-    /// What is still to come of this try counts for nothing in the next.
+    /// What is still to come of this try counts for nothing in the next, which is of the version that is there now.
     fn begin_again(&mut self, key: Key) {
+        let version = Arc::clone(&self.version);
         let Some(in_hand) = self.in_hand(key) else { return };
+        in_hand.version = version;
+        in_hand.failed_by = None;
         in_hand.round = in_hand.round.wrapping_add(1);
         in_hand.progress = Progress::default();
         in_hand.publishing = None;
         in_hand.copied = None;
     }
+}
+
+/// Whether a failure says something about the handler: it ran, and has not just asked for another try.
+fn is_the_handlers(kind: FailureKind) -> bool {
+    !matches!(
+        kind,
+        FailureKind::RetryAsked
+            | FailureKind::BodyTooLarge
+            | FailureKind::HostCrash
+            | FailureKind::Host
+            | FailureKind::BrokerNack
+    )
 }
 
 impl Queue {

@@ -41,6 +41,7 @@ impl Run {
     }
 
     pub(super) async fn received(&mut self, queue: usize, received: Received) -> Result<(), Trouble> {
+        self.take_version();
         let Received { tag, mut delivery } = received;
         let key = Key { queue, tag };
         let id = self.worker.dedupe.as_ref().and_then(|dedupe| dedupe.id(&delivery));
@@ -55,7 +56,8 @@ impl Run {
             delivery,
             fingerprint,
             suspicion,
-            version: Arc::clone(&self.worker.version),
+            version: Arc::clone(&self.version),
+            failed_by: None,
             progress: Progress::default(),
             publishing: None,
             round: 0,
@@ -68,7 +70,7 @@ impl Run {
         if !held {
             return Err(Trouble::new(Reason::Other, format!("the broker sent delivery tag {tag} out of order")));
         }
-        self.worker.metrics.in_flight.inc();
+        self.holds.more();
         if lane.is_some_and(|lane| self.lanes.enter(lane, key).is_none()) {
             return Ok(());
         }
@@ -81,9 +83,8 @@ impl Run {
             self.skip(key);
             return Ok(());
         }
-        let max_body = self.shared.limits.max_body;
-        let attempts = self.worker.manifest.failure.attempts;
         let Some(in_hand) = self.in_hand(key) else { return Ok(()) };
+        let (max_body, attempts) = (in_hand.version.rules.max_body, in_hand.version.manifest.failure.attempts);
         let slots = match route(&in_hand.delivery, max_body, in_hand.suspicion, attempts) {
             Route::Refused(failure) => return self.handled(key, Err(failure)).await,
             Route::Handler => 1,

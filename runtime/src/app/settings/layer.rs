@@ -6,13 +6,15 @@ use std::{
     time::Duration,
 };
 
-use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, Http, LogFormat, Settings};
+use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, Http, LogFormat, Reload, Settings, WatchBy};
 use crate::{
     keyvalue,
     manifest::{
+        SecretSource,
         limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
         read::Section,
         report::Problem,
+        secret,
         values::quoted,
     },
 };
@@ -22,6 +24,8 @@ const HEARTBEAT_MIN: Duration = Duration::from_secs(1);
 const HEARTBEAT_MAX: Duration = Duration::from_secs(60 * 60);
 const TIMEOUT_MIN: Duration = Duration::from_millis(100);
 const TIMEOUT_MAX: Duration = Duration::from_secs(10 * 60);
+const POLL_MIN: Duration = Duration::from_millis(100);
+const POLL_MAX: Duration = Duration::from_secs(60 * 60);
 const COMPILE_TIME_MIN: Duration = Duration::from_millis(100);
 const COMPILE_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const KIB: usize = 1 << 10;
@@ -73,6 +77,9 @@ pub(super) struct Layer {
     pub http_idle_timeout: Option<Duration>,
     pub http_running: Option<usize>,
     pub http_body: Option<usize>,
+    pub admin_token: Option<SecretSource>,
+    pub watch: Option<WatchBy>,
+    pub poll: Option<Duration>,
 }
 
 impl Layer {
@@ -84,6 +91,7 @@ impl Layer {
             cache: section.checked("cache", path),
             state: section.checked("state", path),
             admin: section.checked("admin", admin),
+            admin_token: section.hidden("admin-token", secret),
             log_format: section.one_of("log-format", LogFormat::WORDS),
             grace: section.duration("grace", Duration::ZERO..=GRACE_MAX),
             strict: section.flag("strict"),
@@ -139,6 +147,10 @@ impl Layer {
             layer.http_running = http.integer("running", 1..=100_000);
             layer.http_body = http.size("body", KIB..=512 * MIB);
         });
+        section.section("reload", |reload| {
+            layer.watch = reload.one_of("watch", WatchBy::WORDS);
+            layer.poll = reload.duration("poll", POLL_MIN..=POLL_MAX);
+        });
         layer
     }
 
@@ -183,13 +195,17 @@ impl Layer {
             http_idle_timeout: self.http_idle_timeout.or(below.http_idle_timeout),
             http_running: self.http_running.or(below.http_running),
             http_body: self.http_body.or(below.http_body),
+            admin_token: self.admin_token.or(below.admin_token),
+            watch: self.watch.or(below.watch),
+            poll: self.poll.or(below.poll),
         }
     }
 
     /// With the defaults below it. None if it takes a cache folder and no layer has one.
-    pub fn into_settings(self, defaults: Defaults) -> Option<Settings> {
+    pub fn into_settings(self, file: PathBuf, defaults: Defaults) -> Option<Settings> {
         let seconds = |seconds| Duration::from_secs(seconds);
         Some(Settings {
+            file,
             amqp: Amqp {
                 urls: self.urls.unwrap_or_default(),
                 ca: self.ca,
@@ -203,6 +219,7 @@ impl Layer {
             cache: self.cache.or(defaults.cache)?,
             state: self.state.or(defaults.state),
             admin: self.admin.unwrap_or(Some(SocketAddr::from(([127, 0, 0, 1], 9290)))),
+            admin_token: self.admin_token,
             log_format: self.log_format.unwrap_or_default(),
             grace: self.grace.unwrap_or(seconds(30)),
             strict: self.strict.unwrap_or(false),
@@ -238,6 +255,7 @@ impl Layer {
                 running: self.http_running.unwrap_or(256),
                 body: self.http_body.unwrap_or(16 * MIB),
             },
+            reload: Reload { watch: self.watch.unwrap_or_default(), poll: self.poll.unwrap_or(seconds(2)) },
         })
     }
 }

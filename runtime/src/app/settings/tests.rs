@@ -8,6 +8,7 @@ const FILE: &str = r#"
     cache = "cache"
 state = "/var/lib/wabbit"
     admin = "0.0.0.0:80"
+    admin-token = "env:TOKEN"
     log-format = "json"
     grace = "1m"
     strict = true
@@ -51,6 +52,10 @@ state = "/var/lib/wabbit"
     running = 9
     body = "1KiB"
 
+    [reload]
+    watch = "poll"
+    poll = "5s"
+
     [environment.production]
     amqp.url = "amqps://shop:secret@rabbit.example.com/shop"
     limits.running = 1000
@@ -80,6 +85,7 @@ fn shown(settings: &Settings) -> Vec<String> {
 fn defaults() {
     let settings = Settings::resolve(None, &Overrides::default(), folders()).unwrap();
     let expected = Settings {
+        file: "wabbit.toml".into(),
         amqp: Amqp {
             urls: BrokerUrls::parse("amqp://guest:guest@127.0.0.1:5672/%2f").unwrap(),
             ca: None,
@@ -93,6 +99,7 @@ fn defaults() {
         cache: "/cache".into(),
         state: Some("/state".into()),
         admin: Some("127.0.0.1:9290".parse().unwrap()),
+        admin_token: None,
         log_format: LogFormat::Text,
         grace: Duration::from_secs(30),
         strict: false,
@@ -123,6 +130,7 @@ fn defaults() {
             running: 256,
             body: 16 << 20,
         },
+        reload: Reload { watch: WatchBy::Events, poll: Duration::from_secs(2) },
     };
     assert_eq!(settings, expected);
     assert_eq!(resolve("", &Overrides::default()).unwrap(), expected);
@@ -132,6 +140,7 @@ fn defaults() {
 fn a_file_with_everything() {
     let settings = resolve(FILE, &Overrides::default()).unwrap();
     let expected = Settings {
+        file: "wabbit.toml".into(),
         amqp: Amqp {
             urls: BrokerUrls::parse("amqp://shop:secret@rabbit/shop").unwrap(),
             ca: Some("/etc/wabbit/ca.pem".into()),
@@ -145,6 +154,7 @@ fn a_file_with_everything() {
         cache: "/etc/wabbit/cache".into(),
         state: Some("/var/lib/wabbit".into()),
         admin: Some("0.0.0.0:80".parse().unwrap()),
+        admin_token: Some(SecretSource::Env("TOKEN".into())),
         log_format: LogFormat::Json,
         grace: Duration::from_secs(60),
         strict: true,
@@ -169,6 +179,7 @@ fn a_file_with_everything() {
             body: 1 << 10,
         },
         compile: Compile { at_once: 4, time: Duration::from_secs(2), memory: 1 << 30, file: 1 << 20, code: 3 << 20 },
+        reload: Reload { watch: WatchBy::Poll, poll: Duration::from_secs(5) },
     };
     assert_eq!(settings, expected);
     let ceilings = Ceilings {

@@ -33,7 +33,7 @@ struct Row {
 impl List {
     pub(super) fn execute(self) -> Result<(), Failed> {
         let settings = settings_with_manifests(&self.settings.overrides())?;
-        let folder = read_folder(&settings.manifests, &settings.host.ceilings())
+        let folder = read_folder(&settings.manifests, &settings.host.ceilings(), |_| true)
             .with_context(|| format!("cannot read the folder of manifests `{}`", settings.manifests.display()))?;
         for (path, problems) in &folder.problems {
             eprintln!("{}", report::render(path, problems, style()).trim_end());

@@ -19,12 +19,12 @@ const FILES_MAX: usize = 10_000;
 /// Of the other workers on a queue, so many are named.
 const OTHERS_SHOWN: usize = 3;
 
-/// Reads every `*.toml` that lies directly in the folder. A bad one is reported and left out; the error is about the
-/// folder itself.
-pub fn read_folder(folder: &Path, ceilings: &Ceilings) -> io::Result<Folder> {
+/// Reads every `*.toml` that lies directly in the folder, if its path is `wanted`. A bad one is reported and left out; the
+/// error is about the folder itself.
+pub fn read_folder(folder: &Path, ceilings: &Ceilings, wanted: impl Fn(&Path) -> bool) -> io::Result<Folder> {
     let mut manifests = Vec::new();
     let mut problems = BTreeMap::new();
-    for path in files(folder)? {
+    for path in files(folder)?.into_iter().filter(|path| wanted(path)) {
         // A file that was deleted since the folder was listed is no manifest any more; a link to nothing is one.
         let text = match text_in(folder, Path::new(path.file_name().unwrap_or_default())) {
             Err(_) if path.symlink_metadata().is_err_and(|error| error.kind() == io::ErrorKind::NotFound) => continue,

@@ -29,7 +29,8 @@ pub(super) fn secrets(section: &mut Section<'_>) -> Vec<(String, SecretSource)> 
     section.hidden_texts("secrets", |key, value| Ok((grant_name(key)?, secret(value)?))).unwrap_or_default()
 }
 
-fn secret(text: &str) -> Result<SecretSource, Problem> {
+/// Where a secret is, as a manifest or the settings say it.
+pub(crate) fn secret(text: &str) -> Result<SecretSource, Problem> {
     match text.split_once(':') {
         Some((_, "")) => Err(Problem::new("a secret needs a variable or a file").hint(SECRET_FORMS)),
         Some(("env", variable)) => match variable.contains(['=', '\0']) {

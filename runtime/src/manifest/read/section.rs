@@ -230,6 +230,16 @@ impl<'t> Section<'t> {
         self.text_entries(key, Self::report_at, check)
     }
 
+    /// A string that goes through `check`, in a line that must not be shown where it is wrong.
+    pub fn hidden<T>(&mut self, key: &'static str, check: impl FnOnce(&str) -> Result<T, Problem>) -> Option<T> {
+        let value = self.value(key)?;
+        let checked = match value.get_ref() {
+            DeValue::String(text) => check(text),
+            other => Err(Problem::new(format!("`{key}` must be a string, not {}", kind(other)))),
+        };
+        checked.map_err(|problem| self.notes.report_hidden(Place::of(self.notes.text, value.span()), problem)).ok()
+    }
+
     /// The same where lines that are wrong must not be shown.
     pub fn hidden_texts<T>(
         &mut self,
