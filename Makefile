@@ -47,6 +47,10 @@ faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing
 hostile: setup guests ## try N hostile deliveries of SEED, and see that the sandbox holds
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/hostile
 
+.PHONY: reloads
+reloads: setup guests ## make N changes of plugins and manifests by SEED under load, and see that nothing is lost
+	@N='$(N)' SEED='$(SEED)' RATE='$(RATE)' scripts/reloads
+
 .PHONY: plugins
 plugins: setup build ## compile the example handlers into plugins/
 	@$(WABBIT) build --available

@@ -167,9 +167,9 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
     stop.store(true, Ordering::Relaxed);
     publishing.await.unwrap();
     let total = sent.load(Ordering::Relaxed);
-    let all = tokio::time::timeout(ARRIVES, seen.wait_for(|seen| seen.by.len() == total as usize)).await;
+    let all = tokio::time::timeout(ARRIVES, seen.wait_for(|seen| seen.by.len() == total as usize)).await.is_ok();
     let arrived = seen.borrow().by.len();
-    assert!(all.is_ok(), "{arrived} of {total} messages came out; {}", stage.host.get("/workers").await);
+    assert!(all, "{arrived} of {total} messages came out; {}", stage.host.get("/workers").await);
     // Whatever would come twice has come by then: nothing is left.
     stage.wait_for_settled("w", "acked", u64::from(total)).await;
     stage.expect_empty(&["work", "work.dead", "work.out"]).await;
@@ -208,7 +208,7 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
 }
 
 fn pick(rng: &mut Rng) -> Kind {
-    let mut left = rng.u32(..KINDS.iter().map(|(_, weight)| weight).sum());
+    let mut left = rng.u32(..KINDS.iter().map(|(_, weight)| weight).sum::<u32>());
     for (kind, weight) in KINDS {
         match left.checked_sub(*weight) {
             Some(rest) => left = rest,

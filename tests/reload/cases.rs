@@ -71,13 +71,13 @@ async fn a_version_that_is_no_good_is_refused_and_the_old_one_goes_on() {
     let wants = fs::read(crate::outcomes::guest("wants_http")).unwrap();
     let half = version(1, "good")[..20_000].to_vec();
     for (bytes, reason) in
-        [(b"no wasm at all".to_vec(), "is neither"), (half, ""), (other, "wabbit:worker/handler@"), (wants, "http = ")]
+        [(b"no wasm at all".to_vec(), "is not wasm"), (half, ""), (other, "wabbit:worker/handler@"), (wants, "http = ")]
     {
         let before = history(&stage.host, "w").await.len();
         put(&plugin(&stage.host), &bytes);
         wait_until(DEADLINE, "another entry", async || match history(&stage.host, "w").await.len() {
             count if count > before => Ok(()),
-            count => Err(count),
+            count => Err(format!("{count}")),
         })
         .await;
         let entry = wait_for(&stage.host, "w", "refused").await;
@@ -119,9 +119,15 @@ async fn a_version_that_fails_is_taken_back() {
         let asked = host::run(stage.host.folder(), &["reload", "--admin", &stage.host.admin().to_string()]).await;
         assert_eq!((asked.code, asked.stdout.as_str()), (0, "nothing changed\n"), "{}", asked.stderr);
         assert_eq!(history(&stage.host, "w").await.len(), count);
+        // The manifest is followed meanwhile, with the version that works.
+        stage.manifest("w", &WORKER.replace("attempts = 1", "attempts = 2"));
+        assert_eq!(wait_for(&stage.host, "w", "swapped").await["reason"], "failure");
+        assert_eq!(stage.handled(&["x"]).await, [0]);
+        assert_eq!(row(&stage.host, "w").await["refused"], entry["reason"]);
         let two = version(2, "good");
         put(&plugin(&stage.host), &two);
         wait_for_version(&stage.host, "w", &two).await;
+        assert_eq!(row(&stage.host, "w").await["refused"], Value::Null);
     }
 }
 
@@ -209,7 +215,7 @@ async fn manifests_come_change_and_go() {
     wait_for(&stage.host, "x", "stopped").await;
     wait_until(DEADLINE, "one worker", async || match stage.host.get("/workers").await.as_array().unwrap().len() {
         1 => Ok(()),
-        count => Err(count),
+        count => Err(format!("{count}")),
     })
     .await;
     assert!(!stage.host.metrics().await.contains("wabbit_deliveries_total{worker=\"x\""));

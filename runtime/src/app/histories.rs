@@ -49,12 +49,12 @@ impl Histories {
         let (word, took) = (event.as_str(), took.unwrap_or_default());
         match event {
             // What is wrong was told in full, with its file and line.
-            Event::Refused => tracing::warn!(worker, plugin, digest, "refused"),
-            Event::RolledBack => tracing::error!(worker, plugin, digest, "rolled back: {reason}"),
-            Event::Kept => tracing::warn!(worker, plugin, "{reason}"),
-            Event::Started if cause == Cause::Start => tracing::debug!(worker, plugin, digest, ?took, "{word}"),
-            _ if reason.is_empty() => tracing::info!(worker, plugin, digest, ?took, "{word}"),
-            _ => tracing::info!(worker, plugin, digest, ?took, "{word}: {reason}"),
+            Event::Refused => tracing::warn!(%worker, %plugin, %digest, "refused"),
+            Event::RolledBack => tracing::error!(%worker, %plugin, %digest, "rolled back: {reason}"),
+            Event::Kept => tracing::warn!(%worker, %plugin, "{reason}"),
+            Event::Started if cause == Cause::Start => tracing::debug!(%worker, %plugin, %digest, ?took, "{word}"),
+            _ if reason.is_empty() => tracing::info!(%worker, %plugin, %digest, ?took, "{word}"),
+            _ => tracing::info!(%worker, %plugin, %digest, ?took, "{word}: {reason}"),
         }
         self.metrics.reloaded(worker, event);
         let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);

@@ -62,6 +62,8 @@ pub struct Wish {
     pub manifest: Arc<Manifest>,
     /// Where its handlers write already.
     pub log: Option<Arc<LogSink>>,
+    /// The plugin that it is to have; none for the one whose file it names.
+    pub plugin: Option<Arc<Plugin>>,
 }
 
 /// All that was found in the folders.
@@ -104,7 +106,8 @@ pub async fn load(settings: &Settings, loader: &Arc<Loader>) -> anyhow::Result<L
         loaded.refused.push(Refused { name: name_of(&path), path, problems });
     }
     let (sender, mut looked) = mpsc::channel(LOOKED_MAX);
-    let wishes = folder.manifests.into_iter().map(|manifest| Wish { manifest: Arc::new(manifest), log: None });
+    let wishes =
+        folder.manifests.into_iter().map(|manifest| Wish { manifest: Arc::new(manifest), log: None, plugin: None });
     let take = async {
         while let Some(Looked { manifest, result }) = looked.recv().await {
             match result {
@@ -139,6 +142,11 @@ impl Loader {
     pub async fn look(self: &Arc<Self>, settings: Arc<Settings>, wishes: Vec<Wish>, looked: mpsc::Sender<Looked>) {
         let mut by_plugin: BTreeMap<String, Vec<Wish>> = BTreeMap::new();
         for wish in wishes {
+            if let Some(plugin) = wish.plugin.clone() {
+                let result = self.ready(&settings, &wish, Ok(plugin)).await;
+                let _ = looked.send(Looked { manifest: wish.manifest, result }).await;
+                continue;
+            }
             by_plugin.entry(wish.manifest.plugin.clone()).or_default().push(wish);
         }
         let (sender, mut plugins) = mpsc::channel(LOOKED_MAX);

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     amqp::Link,
-    manifest::{Manifest, report::Problem},
+    manifest::report::Problem,
     reload::{Candidate, Cause, Change, Event, Refusal, Running, Step, changes, plan},
     telemetry::Metrics,
 };
@@ -319,7 +319,7 @@ impl Reloader {
                     if !anew && self.orders.get(&name).is_some_and(|order| order.candidate == *candidate) {
                         continue;
                     }
-                    wishes.push(self.wish(&candidate.manifest, anew));
+                    wishes.push(self.wish(candidate, anew));
                     let order = Order { candidate: candidate.clone(), cause, since: Instant::now() };
                     self.orders.insert(name, order);
                 }
@@ -332,11 +332,15 @@ impl Reloader {
         done
     }
 
-    fn wish(&self, manifest: &Arc<Manifest>, anew: bool) -> Wish {
-        let version = self.host.worker(&manifest.name).map(|worker| worker.version());
-        let same = version.filter(|version| !anew && version.manifest.limits.log == manifest.limits.log);
-        let log = same.map(|version| Arc::clone(&version.scope.log));
-        Wish { manifest: Arc::clone(manifest), log }
+    fn wish(&self, candidate: &Candidate, anew: bool) -> Wish {
+        let (worker, manifest) = (self.host.worker(&candidate.manifest.name), Arc::clone(&candidate.manifest));
+        let Some(worker) = worker else { return Wish { manifest, log: None, plugin: None } };
+        let version = worker.version();
+        let same = !anew && version.manifest.limits.log == manifest.limits.log;
+        let log = same.then(|| Arc::clone(&version.scope.log));
+        let held_back = worker.rolled_back().is_some_and(|refusal| refusal.holds_back(candidate));
+        let plugin = held_back.then(|| Arc::clone(&version.plugin));
+        Wish { manifest, log, plugin }
     }
 
     fn tell_problems(&mut self, found: BTreeMap<PathBuf, Vec<Problem>>, cause: Cause, done: &mut Done) {

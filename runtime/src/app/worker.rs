@@ -198,7 +198,7 @@ impl Worker {
 
     /// What lies there is this: something else than was taken back may be tried.
     pub(super) fn lies_there(&self, candidate: &Candidate) {
-        lock(&self.rolled_back).take_if(|refusal| refusal.candidate != *candidate);
+        lock(&self.rolled_back).take_if(|refusal| !refusal.holds_back(candidate));
     }
 
     /// Takes care of its topology. Queues that the broker gave a name to are those of the worker whose place it takes,

@@ -86,10 +86,12 @@ pub fn plan(
 ) -> BTreeMap<String, Step> {
     let mut steps = BTreeMap::new();
     for (name, candidate) in &wanted.candidates {
-        let known = refused.get(name).filter(|refusal| refusal.candidate == *candidate);
+        let refusal = refused.get(name);
+        let known = refusal.filter(|refusal| refusal.candidate == *candidate);
         if known.is_some_and(|refusal| refusal.rolled_back || !(asked || anew)) {
             continue;
         }
+        let candidate = &without_taken_back(candidate, running.get(name), refusal);
         let step = match running.get(name) {
             None => Some(Step::Start),
             Some(running) => step(running, candidate, anew),
@@ -102,6 +104,23 @@ pub fn plan(
         }
     }
     steps
+}
+
+/// Where the plugin that lies there was taken back, the manifest is followed with the plugin that runs.
+fn without_taken_back(candidate: &Candidate, running: Option<&Running>, refused: Option<&Refusal>) -> Candidate {
+    match (running, refused) {
+        (Some(running), Some(refusal)) if refusal.holds_back(candidate) => {
+            Candidate { manifest: Arc::clone(&candidate.manifest), plugin: Some(running.plugin) }
+        }
+        _ => candidate.clone(),
+    }
+}
+
+impl Refusal {
+    /// Whether it is this candidate's plugin that was taken back.
+    pub fn holds_back(&self, candidate: &Candidate) -> bool {
+        self.rolled_back && self.candidate.plugin == candidate.plugin
+    }
 }
 
 fn step(running: &Running, candidate: &Candidate, anew: bool) -> Option<Step> {
@@ -201,7 +220,10 @@ mod tests {
         check(row(Some("1"), Some("[limits]\ntime = \"1s\"\n"), Some("2")), swap(&["limits", "plugin"]));
         let reconsume = |keys: &[&'static str]| Some(Step::Reconsume { changes: keys.iter().copied().collect() });
         check(row(Some("1"), Some("[consume]\nprefetch = 99\n"), Some("1")), reconsume(&["consume.prefetch"]));
-        check(row(Some("1"), Some("[consume]\nprefetch = 99\n"), Some("2")), reconsume(&["consume.prefetch", "plugin"]));
+        check(
+            row(Some("1"), Some("[consume]\nprefetch = 99\n"), Some("2")),
+            reconsume(&["consume.prefetch", "plugin"]),
+        );
     }
 
     #[test]
@@ -215,9 +237,15 @@ mod tests {
     fn what_was_refused_is_not_tried_again_as_it_is() {
         for running in [None, Some("1")] {
             check(Row { refused: Some((Some("2"), false)), ..row(running, Some(""), Some("2")) }, None);
-            check(Row { refused: Some((Some("2"), true)), ..row(running, Some(""), Some("2")) }, None);
-            check(Row { refused: Some((Some("2"), true)), asked: true, ..row(running, Some(""), Some("2")) }, None);
         }
+        for asked in [false, true] {
+            check(Row { refused: Some((Some("2"), true)), asked, ..row(Some("1"), Some(""), Some("2")) }, None);
+        }
+        // What was taken back keeps no manifest from being followed.
+        let taken_back =
+            |more, asked| Row { refused: Some((Some("2"), true)), asked, ..row(Some("1"), Some(more), Some("2")) };
+        check(taken_back("[limits]\ntime = \"1s\"\n", false), swap(&["limits"]));
+        check(taken_back("[limits]\ntime = \"1s\"\n", true), swap(&["limits"]));
         // A secret may have come since, a folder, a right.
         let asked =
             |running| Row { refused: Some((Some("2"), false)), asked: true, ..row(running, Some(""), Some("2")) };
