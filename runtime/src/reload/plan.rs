@@ -162,6 +162,8 @@ mod tests {
         running: Option<&'static str>,
         wanted: Option<(String, Option<&'static str>)>,
         refused: Option<(Option<&'static str>, bool)>,
+        /// Whether it was refused with another manifest.
+        by_another: bool,
         unsaid: bool,
         asked: bool,
         anew: bool,
@@ -169,7 +171,7 @@ mod tests {
 
     fn row(running: Option<&'static str>, more: Option<&str>, plugin: Option<&'static str>) -> Row {
         let wanted = more.map(|more| (format!("{BASE}{more}"), plugin));
-        Row { running, wanted, refused: None, unsaid: false, asked: false, anew: false }
+        Row { running, wanted, refused: None, by_another: false, unsaid: false, asked: false, anew: false }
     }
 
     #[track_caller]
@@ -179,7 +181,7 @@ mod tests {
             ("w".to_owned(), Running { setup: Arc::clone(&manifest), manifest, plugin: plugin.unwrap() })
         });
         let refused = row.refused.map(|(plugin, rolled_back)| {
-            let text = row.wanted.as_ref().map_or(BASE, |(text, _)| text);
+            let text = row.wanted.as_ref().filter(|_| !row.by_another).map_or(BASE, |(text, _)| text);
             ("w".to_owned(), Refusal { candidate: candidate(text, plugin), reason: String::new(), rolled_back })
         });
         let mut wanted = Wanted::default();
@@ -242,8 +244,10 @@ mod tests {
             check(Row { refused: Some((Some("2"), true)), asked, ..row(Some("1"), Some(""), Some("2")) }, None);
         }
         // What was taken back keeps no manifest from being followed.
-        let taken_back =
-            |more, asked| Row { refused: Some((Some("2"), true)), asked, ..row(Some("1"), Some(more), Some("2")) };
+        let taken_back = |more, asked| {
+            let refused = Some((Some("2"), true));
+            Row { refused, by_another: true, asked, ..row(Some("1"), Some(more), Some("2")) }
+        };
         check(taken_back("[limits]\ntime = \"1s\"\n", false), swap(&["limits"]));
         check(taken_back("[limits]\ntime = \"1s\"\n", true), swap(&["limits"]));
         // A secret may have come since, a folder, a right.
