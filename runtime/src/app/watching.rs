@@ -38,6 +38,8 @@ pub(super) struct Watch {
     poll: Option<Interval>,
     /// What was there when it was looked for.
     stamps: BTreeMap<PathBuf, Stamp>,
+    /// The folders that the system has told of since: what changed in these is known, and how.
+    heard: BTreeSet<PathBuf>,
     events: Option<Events>,
 }
 
@@ -67,8 +69,15 @@ impl Watch {
             poll
         });
         let calm = Calm::default();
-        let mut watch =
-            Self { folders, file: absolute(&settings.file), calm, poll, stamps: BTreeMap::new(), events: events.ok() };
+        let mut watch = Self {
+            folders,
+            file: absolute(&settings.file),
+            calm,
+            poll,
+            stamps: BTreeMap::new(),
+            heard: BTreeSet::new(),
+            events: events.ok(),
+        };
         watch.stamps = stamps(&watch.folders, &watch.file);
         watch.watch();
         watch
@@ -96,6 +105,7 @@ impl Watch {
         let within = self.folders.iter().any(|(folder, _)| path.parent() == Some(folder) || path == folder);
         if within || path == self.file {
             self.calm.told(path, told, Instant::now());
+            self.heard.extend(path.parent().map(Path::to_owned));
         }
         if let Some(events) = &self.events
             && events.missed.swap(false, Ordering::Relaxed)
@@ -110,12 +120,14 @@ impl Watch {
         let (folders, file) = (self.folders.clone(), self.file.clone());
         let Ok(stamps) = tokio::task::spawn_blocking(move || stamps(&folders, &file)).await else { return };
         let now = Instant::now();
-        for (path, stamp) in &stamps {
+        let heard = std::mem::take(&mut self.heard);
+        let is_heard = |path: &Path| path.parent().is_some_and(|folder| heard.contains(folder));
+        for (path, stamp) in stamps.iter().filter(|(path, _)| !is_heard(path)) {
             if self.stamps.get(path) != Some(stamp) {
                 self.calm.told(path, Told::Written, now);
             }
         }
-        for path in self.stamps.keys().filter(|path| !stamps.contains_key(*path)) {
+        for path in self.stamps.keys().filter(|path| !is_heard(path) && !stamps.contains_key(*path)) {
             self.calm.told(path, Told::Other, now);
         }
         self.stamps = stamps;
