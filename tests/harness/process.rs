@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -125,6 +126,28 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The compilers that a host has as its children, by process id.
+pub fn compilers(host: u32) -> Vec<u32> {
+    let ids = fs::read_dir("/proc").unwrap().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| stat(*id).is_some_and(|(_, parent)| parent == host))
+        .filter(|id| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0")))
+        .collect()
+}
+
+/// Whether there is a process of this id that has not ended.
+pub fn is_running(id: u32) -> bool {
+    stat(id).is_some_and(|(state, _)| state != 'Z')
+}
+
+/// The state of a process, and its parent.
+fn stat(id: u32) -> Option<(char, u32)> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which may have anything in it.
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
 }
 
 /// The last lines that a child wrote.

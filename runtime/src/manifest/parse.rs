@@ -388,6 +388,7 @@ mod tests {
             memory = 65_536
             requests = 7
             publications = 1
+            headers = 2
             output = "2KiB"
             host-calls = 3
             handles = 4
@@ -473,6 +474,7 @@ mod tests {
             memory: 64 << 10,
             requests: 7,
             publications: Some(1),
+            headers: Some(2),
             output: Some(2 << 10),
             host_calls: Some(3),
             handles: Some(4),

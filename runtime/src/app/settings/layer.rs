@@ -10,7 +10,7 @@ use super::{Amqp, BrokerUrl, BrokerUrls, Compile, Defaults, HostLimits, Http, Lo
 use crate::{
     keyvalue,
     manifest::{
-        limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
+        limits::{HANDLES, HEADERS, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
         read::Section,
         report::Problem,
         values::quoted,
@@ -53,6 +53,7 @@ pub(super) struct Layer {
     pub max_memory: Option<usize>,
     pub max_body: Option<usize>,
     pub max_publications: Option<usize>,
+    pub max_headers: Option<usize>,
     pub max_output: Option<usize>,
     pub max_host_calls: Option<usize>,
     pub max_handles: Option<usize>,
@@ -112,6 +113,7 @@ impl Layer {
             layer.max_memory = limits.size("memory", 64 * KIB..=4 * GIB);
             layer.max_body = limits.size("body", KIB..=512 * MIB);
             layer.max_publications = limits.integer("publications", PUBLICATIONS);
+            layer.max_headers = limits.integer("headers", HEADERS);
             layer.max_output = limits.size("output", OUTPUT);
             layer.max_host_calls = limits.integer("host-calls", HOST_CALLS);
             layer.max_handles = limits.integer("handles", HANDLES);
@@ -163,6 +165,7 @@ impl Layer {
             max_memory: self.max_memory.or(below.max_memory),
             max_body: self.max_body.or(below.max_body),
             max_publications: self.max_publications.or(below.max_publications),
+            max_headers: self.max_headers.or(below.max_headers),
             max_output: self.max_output.or(below.max_output),
             max_host_calls: self.max_host_calls.or(below.max_host_calls),
             max_handles: self.max_handles.or(below.max_handles),
@@ -211,6 +214,7 @@ impl Layer {
                 max_memory: self.max_memory.unwrap_or(256 * MIB),
                 max_body: self.max_body.unwrap_or(16 * MIB),
                 max_publications: self.max_publications.unwrap_or(1000),
+                max_headers: self.max_headers.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
                 max_host_calls: self.max_host_calls.unwrap_or(10_000_000),
                 max_handles: self.max_handles.unwrap_or(10_000),

@@ -13,7 +13,7 @@ use crate::{
     cli::{Failed, SettingsArgs, publish::progress, settings},
     delivery::{Delivery, Value},
     outcome::Checked,
-    sandbox::escape,
+    escape::escape,
     settle::{Verdict, replay},
 };
 
