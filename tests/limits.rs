@@ -26,7 +26,8 @@ fn wasi(name: &str, parameters: usize) -> String {
 /// A command that answers with a publication of so many headers.
 fn many_headers(count: usize) -> Vec<u8> {
     let headers: serde_json::Map<_, _> = (0..count).map(|n| (format!("h{n}"), Value::from(n))).collect();
-    let outcome = json!({ "settlement": "ack", "publications": [{ "properties": { "headers": headers } }] }).to_string();
+    let outcome =
+        json!({ "settlement": "ack", "publications": [{ "properties": { "headers": headers } }] }).to_string();
     let text = format!("(data (i32.const 8) \"{}\")", outcome.replace('"', "\\22"));
     let write = format!(
         "(i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const {})) \

@@ -133,7 +133,9 @@ pub fn compilers(host: u32) -> Vec<u32> {
     let ids = fs::read_dir("/proc").unwrap().flatten();
     let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
     ids.filter(|id| stat(*id).is_some_and(|(_, parent)| parent == host))
-        .filter(|id| fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0")))
+        .filter(|id| {
+            fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0"))
+        })
         .collect()
 }
 

@@ -89,7 +89,8 @@ async fn a_thousand_hostile_files_keep_no_good_one_waiting() {
         let (status, rows) = host.try_get("/workers").await?;
         assert_eq!(status, 200);
         let rows: Value = serde_json::from_str(&rows).unwrap();
-        let state = |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).map(|row| &row["state"]);
+        let state =
+            |name: &str| rows.as_array().unwrap().iter().find(|row| row["name"] == name).map(|row| &row["state"]);
         let missing: Vec<_> = GOOD.iter().filter(|name| state(name).is_none_or(|state| state != "consuming")).collect();
         if missing.is_empty() { Ok(rows) } else { Err(format!("{missing:?} of {} are missing", kinds.len())) }
     })

@@ -24,7 +24,7 @@ use crate::{
 pub use folder::read_folder;
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[planned("", "instance"), planned("", "reload"), planned("limits", "headers")];
+const PLANNED: &[Planned] = &[planned("", "instance"), planned("", "reload")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;

@@ -189,7 +189,7 @@ mod tests {
     /// An empty component.
     const SOURCE: &[u8] = b"\0asm\x0d\0\x01\0";
     /// Another one, which exports something.
-    const OTHER: &[u8] = b"\0asm\x0d\0\x01\0\x04\x08\0asm\x0d\0\x01\0\x0b\x07\x01\0\x01c\x04\0\0";
+    const OTHER: &[u8] = b"\0asm\x0d\0\x01\0\x05\x03\x01\x01\0\x0b\x07\x01\0\x01c\x05\0\0";
     /// A user that is not the one of the tests.
     const NOBODY: u32 = 65_534;
 

@@ -56,9 +56,16 @@ fn every_sequence_settles_rightly() {
         *total.entry(what).or_default() += times;
     }
     // Each of these is what the sequences are for.
-    for what in
-        ["acked", "dead", "came back from the ladder", "duplicate", "overdue", "publishing ended", "epoch ended", "skipped"]
-    {
+    for what in [
+        "acked",
+        "dead",
+        "came back from the ladder",
+        "duplicate",
+        "overdue",
+        "publishing ended",
+        "epoch ended",
+        "skipped",
+    ] {
         assert!(total.get(what).is_some_and(|times| *times >= count / 10), "{what}: {total:?}");
     }
     // The rarest: an ack is lost with its connection, or the host dies before a mark is kept.
