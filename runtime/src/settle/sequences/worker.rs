@@ -89,16 +89,17 @@ struct Marks {
 }
 
 impl Marks {
-    const NOW: u64 = 0;
-    const IDS_MAX: usize = 1000;
-
     /// Those that the host before has kept.
     fn new(kept: BTreeMap<String, Mark>) -> Self {
         let window = Duration::from_secs(3600);
-        let policy = Dedupe { by: DedupeBy::MessageId, window, ids: Self::IDS_MAX, memory: false };
+        let policy = Dedupe { by: DedupeBy::MessageId, window, ids: 1000, memory: false };
         let mut seen = seen::Seen::new(&policy);
-        seen.load(kept.values().copied(), Self::NOW);
+        seen.load(kept.values().copied(), Self::now());
         Self { seen, kept }
+    }
+
+    fn now() -> u64 {
+        0
     }
 }
 
@@ -205,7 +206,7 @@ impl Worker {
             assert!(!ordered || last.is_none_or(|last| last <= id), "{last:?} came before {id}");
         }
         if let Some(id) = in_hand.id {
-            if self.marks.seen.contains(id, Marks::NOW) {
+            if self.marks.seen.contains(id, Marks::now()) {
                 in_hand.copied = true;
                 broker.skip(key, id);
                 return self.settle(broker, key, None);
@@ -372,7 +373,7 @@ impl Worker {
         let in_hand = in_hand.unwrap_or_else(|| panic!("{key:?} is settled twice"));
         if let (None, Some(id), false) = (nack, in_hand.id, in_hand.copied) {
             broker.done(key, id);
-            self.marks.seen.add(id, Marks::NOW);
+            self.marks.seen.add(id, Marks::now());
         }
         if let Some(lane) = in_hand.lane {
             assert_eq!(self.at_work.remove(&lane), Some(key));
