@@ -146,14 +146,15 @@ async fn what_is_done_and_whose_ack_was_lost_is_skipped() {
         proxy.arm(Armed { action: Action::Cut, direction: Direction::Up, kind: ack, at: At::First, nth: 1 });
         peer.publish("", "work", ECHO.replace('@', "").as_bytes(), id("m-1")).await;
         // The ack that was lost counts, too: the host had decided on it.
-        wait_until(DEADLINE, "the delivery and its second one to be settled", async || {
+        let acked = wait_until(DEADLINE, "the delivery and its second one to be settled", async || {
             let counts = &row(&host, "probe").await["counts"];
             match (counts["acked"].as_u64(), counts["skipped"].as_u64()) {
-                (Some(acked), Some(skipped)) if acked + skipped == 2 => Ok(assert_eq!(acked, times as u64, "{name}")),
+                (Some(acked), Some(skipped)) if acked + skipped == 2 => Ok(acked),
                 _ => Err(counts.to_string()),
             }
         })
         .await;
+        assert_eq!(acked, times as u64, "{name}");
         assert!(proxy.fired().is_some(), "{name}: the ack was not lost");
         assert_eq!(host.terminate().await, 0);
         assert_eq!(peer.drain("out", times, DEADLINE).await.len(), times, "{name}");
