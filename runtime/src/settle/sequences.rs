@@ -111,7 +111,9 @@ fn play(number: u64) -> Seen {
         }
         let what = advance(&mut random, &mut broker, &mut worker, faults);
         *seen.entry(what).or_default() += 1;
-        worker.keep(random.below(4) as usize);
+        if random.below(8) == 0 {
+            worker.keep(1);
+        }
         broker.check_places();
     }
     assert!(broker.is_quiet(), "it comes to no end: {broker:?}");
