@@ -39,6 +39,12 @@ async fn the_compiler_dies_with_its_host() {
     let folder = places::folder("orphan");
     let mut host = Host::start(slow(&vhost.url, folder.path(), "[compile]\ntime = \"10m\"\n"));
     let child = compiler(&host).await;
+    // One that has only just begun finds out by itself.
+    wait_until(DEADLINE, "the compiler to be at work", async || match process::computed(child) {
+        computed if computed > Duration::from_secs(1) => Ok(()),
+        computed => Err(format!("it has computed for {computed:?}")),
+    })
+    .await;
     host.kill();
     wait_until(Duration::from_secs(5), "the compiler to end", async || match process::is_running(child) {
         true => Err(format!("{child} still runs")),

@@ -132,7 +132,7 @@ impl Drop for Process {
 pub fn compilers(host: u32) -> Vec<u32> {
     let ids = fs::read_dir("/proc").unwrap().flatten();
     let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| stat(*id).is_some_and(|(_, parent)| parent == host))
+    ids.filter(|id| stat(*id).is_some_and(|stat| stat.parent == host))
         .filter(|id| {
             fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0"))
         })
@@ -141,15 +141,29 @@ pub fn compilers(host: u32) -> Vec<u32> {
 
 /// Whether there is a process of this id that has not ended.
 pub fn is_running(id: u32) -> bool {
-    stat(id).is_some_and(|(state, _)| state != 'Z')
+    stat(id).is_some_and(|stat| stat.state != "Z")
 }
 
-/// The state of a process, and its parent.
-fn stat(id: u32) -> Option<(char, u32)> {
+/// For how long a process has computed; nothing where it is not there.
+pub fn computed(id: u32) -> Duration {
+    stat(id).map_or(Duration::ZERO, |stat| stat.computed)
+}
+
+/// What the kernel says of a process.
+struct Stat {
+    state: String,
+    parent: u32,
+    computed: Duration,
+}
+
+fn stat(id: u32) -> Option<Stat> {
     let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
     // Behind the name, which may have anything in it.
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
-    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
+    // In hundredths of a second, in user space and in the kernel.
+    let computed = Duration::from_millis(10) * (number(11)? + number(12)?);
+    Some(Stat { state: (*fields.first()?).to_owned(), parent: number(1)?, computed })
 }
 
 /// The last lines that a child wrote.
