@@ -101,7 +101,7 @@ async fn dead_letters_are_shown_and_stay() {
     assert_eq!((&shown["queue"], &shown["messages"]), (&json!(stage.named("@work.dead")), &json!(3)));
     let letters = shown["letters"].as_array().unwrap();
     let told: Vec<_> = letters.iter().map(|letter| letter["error"].as_str().unwrap()).collect();
-    assert_eq!(told, ["one", "two\u{1b}[31m", "three"]);
+    assert_eq!(told, ["one", "two\\u{1b}[31m", "three"]);
     let letter = &letters[0];
     let id = letter["id"].as_str().unwrap();
     assert!(id.len() == 16 && id.bytes().all(|c| matches!(c, b'0'..=b'9' | b'a'..=b'f')), "{id}");
@@ -136,7 +136,7 @@ async fn dead_letters_are_shown_and_stay() {
     // They are where they were, and marked as seen.
     let messages = stage.take("work.dead", 3).await;
     let told: Vec<_> = messages.iter().map(|message| message.text_header("x-wabbit-error").unwrap()).collect();
-    assert_eq!(told, ["one", "two\u{1b}[31m", "three"]);
+    assert_eq!(told, ["one", "two\\u{1b}[31m", "three"]);
     assert!(messages.iter().all(|message| message.redelivered));
     assert_eq!(messages[0].text_header("x-wabbit-id").as_deref(), Some(id));
 

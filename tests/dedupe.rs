@@ -5,9 +5,13 @@ use std::time::Duration;
 use lapin::types::AMQPValue;
 use serde_json::json;
 
-use crate::harness::DEADLINE;
-use crate::harness::amqp::{persistent, table};
-use crate::outcomes::{Stage, id, row, stage};
+use crate::faults::frames::{Direction, Kind};
+use crate::faults::proxy::{Action, Armed, At, Proxy};
+use crate::harness::amqp::{Peer, persistent, table};
+use crate::harness::broker::Broker;
+use crate::harness::host::{Host, HostConfig};
+use crate::harness::{DEADLINE, wait_until};
+use crate::outcomes::{Stage, guest, id, row, stage};
 
 /// Runs the probe on `@NAME`, and may publish to `@out`.
 fn worker(name: &str, dedupe: &str) -> String {
@@ -118,6 +122,46 @@ async fn copies_at_once_wait_for_the_first() {
     counts(&stage, "probe", 3, 3).await;
     stage.take("out", 1).await;
     stage.expect_empty(&["work", "out"]).await;
+}
+
+/// The connection ends before the ack is with the broker, which delivers again what is done.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_done_and_whose_ack_was_lost_is_skipped() {
+    let broker = Broker::ours().await;
+    let manifests = [
+        ("disk", worker("work", "\"message-id\""), 1),
+        ("memory", worker("work", "{ by = \"message-id\", memory = true }"), 1),
+        // One that has no ids to know them by does it again.
+        ("without", worker("work", "\"header:none\""), 2),
+    ];
+    for (name, manifest, times) in manifests {
+        let vhost = broker.vhost("lost-ack").await;
+        let proxy = Proxy::start(broker.port()).await;
+        let config = HostConfig::new(&format!("amqp://guest:guest@127.0.0.1:{}/{}", proxy.port(), vhost.name))
+            .plugin("probe.wasm", &guest("probe"))
+            .manifest("probe", &manifest.replace('@', ""));
+        let mut host = Host::ready(config).await;
+        let peer = Peer::connect(&vhost.url).await;
+        let ack = Kind::Method(60, 80);
+        proxy.arm(Armed { action: Action::Cut, direction: Direction::Up, kind: ack, at: At::First, nth: 1 });
+        peer.publish("", "work", ECHO.replace('@', "").as_bytes(), id("m-1")).await;
+        // The ack that was lost counts, too: the host had decided on it.
+        let acked = wait_until(DEADLINE, "the delivery and its second one to be settled", async || {
+            let counts = &row(&host, "probe").await["counts"];
+            match (counts["acked"].as_u64(), counts["skipped"].as_u64()) {
+                (Some(acked), Some(skipped)) if acked + skipped == 2 => Ok(acked),
+                _ => Err(counts.to_string()),
+            }
+        })
+        .await;
+        assert_eq!(acked, times as u64, "{name}");
+        assert!(proxy.fired().is_some(), "{name}: the ack was not lost");
+        assert_eq!(host.terminate().await, 0);
+        assert_eq!(peer.drain("out", times, DEADLINE).await.len(), times, "{name}");
+        for queue in ["work", "work.dead", "out"] {
+            assert_eq!(peer.count(queue).await, 0, "{name}: {queue}");
+        }
+    }
 }
 
 #[tokio::test]

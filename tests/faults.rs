@@ -6,13 +6,13 @@
 pub mod campaign;
 pub mod case;
 mod feed;
-mod frames;
+pub mod frames;
 mod inject;
 pub mod lane;
 mod ledger;
 mod observer;
 mod planted;
-mod proxy;
+pub mod proxy;
 pub mod violation;
 
 use std::collections::BTreeMap;

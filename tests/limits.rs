@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::harness::host;
@@ -21,6 +21,20 @@ fn core_command(imports: &str, more: &str, body: &str) -> Vec<u8> {
 fn wasi(name: &str, parameters: usize) -> String {
     let parameters = "i32 ".repeat(parameters);
     format!("(import \"wasi_snapshot_preview1\" \"{name}\" (func ${name} (param {parameters}) (result i32)))")
+}
+
+/// A command that answers with a publication of so many headers.
+fn many_headers(count: usize) -> Vec<u8> {
+    let headers: serde_json::Map<_, _> = (0..count).map(|n| (format!("h{n}"), Value::from(n))).collect();
+    let outcome =
+        json!({ "settlement": "ack", "publications": [{ "properties": { "headers": headers } }] }).to_string();
+    let text = format!("(data (i32.const 8) \"{}\")", outcome.replace('"', "\\22"));
+    let write = format!(
+        "(i32.store (i32.const 0) (i32.const 8)) (i32.store (i32.const 4) (i32.const {})) \
+         (drop (call $fd_write (i32.const 1) (i32.const 0) (i32.const 1) (i32.const 60000)))",
+        outcome.len()
+    );
+    core_command(&wasi("fd_write", 4), &text, &write)
 }
 
 /// A command that is a component, and makes timers without end.
@@ -86,6 +100,7 @@ async fn a_limit_that_is_overrun_ends_the_delivery_by_its_name() {
         ("tables = 500", core_command("", table, grow), "table-limit", "the limit of 500"),
         ("tables = 500", core_command("", "(table 501 funcref)", ""), "table-limit", "the limit of 500"),
         ("handles = 100", many_handles(), "handle-limit", "the limit of 100"),
+        ("headers = 3", many_headers(4), "output-limit", "a publication with 4 headers, the limit is 3"),
     ];
     for (limit, plugin, kind, value) in cases {
         let (told, output) = invoke(&folder, &plugin, limit, "").await;
@@ -98,6 +113,11 @@ async fn a_limit_that_is_overrun_ends_the_delivery_by_its_name() {
     let (_, output) = invoke(&folder, &many_handles(), "handles = 11", "[limits]\nhandles = 10\n").await;
     assert_eq!(output.code, 64);
     assert!(output.stderr.contains("`handles` is more than the host allows: `10`"), "{}", output.stderr);
+    let (_, output) = invoke(&folder, &many_headers(1), "headers = 1001", "").await;
+    assert!(output.stderr.contains("`headers` is more than the host allows: `1000`"), "{}", output.stderr);
+    // As many as the limit are fine; it is another rule that this one is not granted.
+    let (told, _) = invoke(&folder, &many_headers(3), "headers = 3", "").await;
+    assert_eq!(told["failure"], "publication-refused", "{told}");
 }
 
 /// A function that takes memory and time to compile.

@@ -12,10 +12,12 @@
 mod harness;
 
 mod ack_none;
+mod admin;
 mod bad_input;
 mod breaker;
 mod broker_fixture;
 mod commands;
+mod compiling;
 mod conformance;
 mod dead;
 mod dedupe;
@@ -31,6 +33,7 @@ mod keyvalue;
 mod languages;
 mod limits;
 mod mail_and_files;
+mod memory;
 mod orders;
 mod outcomes;
 mod poison;

@@ -114,7 +114,7 @@ fn take(found: OwnedFd, bytes_max: u64) -> Result<Vec<u8>, Unread> {
     }
     // Leads to the very file that was looked at, whatever has its name now.
     let file = File::open(format!("/proc/self/fd/{}", found.as_raw_fd()))?;
-    let mut bytes = Vec::new();
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or_default());
     file.take(bytes_max.saturating_add(1)).read_to_end(&mut bytes)?;
     // It may have grown since.
     if bytes.len() as u64 > bytes_max { Err(Unread::TooLarge(bytes.len() as u64)) } else { Ok(bytes) }

@@ -152,6 +152,18 @@ impl Host {
         self.process.id()
     }
 
+    /// Its admin address.
+    pub fn admin(&self) -> SocketAddr {
+        self.admin
+    }
+
+    /// What it ever had resident, in KiB.
+    pub fn peak_kib(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap_or_default();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+
     /// The folder that the host watches for plugins.
     pub fn plugins(&self) -> PathBuf {
         self.folder.path().join("plugins")
@@ -193,6 +205,14 @@ impl Host {
     /// The same of a host that may not listen yet.
     pub async fn try_get(&self, path: &str) -> Result<(u16, String), String> {
         http_get(self.admin, path).await
+    }
+
+    /// Asks at the admin address with these lines in the request's head: the status, and all of the answer.
+    pub async fn ask(&self, method: &str, path: &str, head: &str) -> (u16, String) {
+        let request = format!("{method} {path} HTTP/1.1\r\n{head}\r\nConnection: close\r\n\r\n");
+        let answer = exchange(self.admin, &request).await;
+        let answer = answer.unwrap_or_else(|error| panic!("{method} {path}: {error}\n{}", self.log));
+        (status(&answer).unwrap_or_else(|error| panic!("{error}")), answer)
     }
 
     /// A path at the admin address that answers 200 with JSON, such as `/workers`.
@@ -327,24 +347,30 @@ fn modified(path: &Path) -> Option<SystemTime> {
     fs::metadata(path).ok()?.modified().ok()
 }
 
-/// The least of HTTP: one request on a connection of its own, with a time limit.
 async fn http_get(address: SocketAddr, path: &str) -> Result<(u16, String), String> {
+    let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
+    let answer = exchange(address, &request).await?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP: {answer}"))?;
+    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
+        return Err("a chunked answer, which this client does not read".to_owned());
+    }
+    Ok((status(head)?, body.to_owned()))
+}
+
+/// The least of HTTP: one request on a connection of its own, with a time limit.
+async fn exchange(address: SocketAddr, request: &str) -> Result<String, String> {
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
         stream.write_all(request.as_bytes()).await?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await?;
         Ok::<_, std::io::Error>(answer)
     };
-    let answer = tokio::time::timeout(Duration::from_secs(10), exchange)
-        .await
-        .map_err(|_| "no answer in 10 s".to_owned())?
-        .map_err(|error| error.to_string())?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or_else(|| format!("no HTTP: {answer}"))?;
-    if head.to_ascii_lowercase().contains("transfer-encoding: chunked") {
-        return Err("a chunked answer, which this client does not read".to_owned());
-    }
+    let answer = tokio::time::timeout(Duration::from_secs(10), exchange).await;
+    answer.map_err(|_| "no answer in 10 s".to_owned())?.map_err(|error| error.to_string())
+}
+
+fn status(head: &str) -> Result<u16, String> {
     let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
-    Ok((status.ok_or_else(|| format!("no status: {head}"))?, body.to_owned()))
+    status.ok_or_else(|| format!("no status: {head}"))
 }

@@ -7,6 +7,7 @@
 use std::collections::VecDeque;
 use std::ffi::OsStr;
 use std::fmt::{self, Display};
+use std::fs;
 use std::io::{self, BufRead, BufReader, Read};
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -125,6 +126,44 @@ impl Drop for Process {
     fn drop(&mut self) {
         self.kill();
     }
+}
+
+/// The compilers that a host has as its children, by process id.
+pub fn compilers(host: u32) -> Vec<u32> {
+    let ids = fs::read_dir("/proc").unwrap().flatten();
+    let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
+    ids.filter(|id| stat(*id).is_some_and(|stat| stat.parent == host))
+        .filter(|id| {
+            fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0"))
+        })
+        .collect()
+}
+
+/// Whether there is a process of this id that has not ended.
+pub fn is_running(id: u32) -> bool {
+    stat(id).is_some_and(|stat| stat.state != "Z")
+}
+
+/// For how long a process has computed; nothing where it is not there.
+pub fn computed(id: u32) -> Duration {
+    stat(id).map_or(Duration::ZERO, |stat| stat.computed)
+}
+
+/// What the kernel says of a process.
+struct Stat {
+    state: String,
+    parent: u32,
+    computed: Duration,
+}
+
+fn stat(id: u32) -> Option<Stat> {
+    let text = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // Behind the name, which may have anything in it.
+    let fields: Vec<&str> = text.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+    let number = |at: usize| fields.get(at)?.parse::<u32>().ok();
+    // In hundredths of a second, in user space and in the kernel.
+    let computed = Duration::from_millis(10) * (number(11)? + number(12)?);
+    Some(Stat { state: (*fields.first()?).to_owned(), parent: number(1)?, computed })
 }
 
 /// The last lines that a child wrote.

@@ -26,8 +26,10 @@ pub const RESIDENT_KIB_MAX: u64 = 1280 << 10;
 /// An error in a dead letter.
 const ERROR_BYTES_MAX: usize = 1024;
 const SETTINGS: &str = "[limits]\nrunning = 64\nmemory = \"32MiB\"\nbody = \"1MiB\"\npublications = 100\noutput = \"4MiB\"\n[compile]\ntime = \"5s\"\n";
-/// Where the good worker's answers go.
-const OUT: &str = "[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n";
+/// What the hostile handler is granted: a queue, and one of each of what it may not reach past.
+const OUT: &str = "[[queue]]\nname = \"@out\"\nconsume = false\n[grant]\npublish = [\"/@out\"]\n\
+                   http = [\"https://granted.invalid\"]\nkeyvalue = { store = \"mine\", memory = true }\n\
+                   config = { mine = \"granted\" }\n";
 /// Failures that are not tried again.
 const FINAL: [&str; 2] = ["dead-lettered", "body-too-large"];
 
@@ -193,6 +195,7 @@ impl Arena {
             ("x-wabbit-id", forged("forged")),
             ("x-wabbit-publication", forged("1")),
             ("x-wabbit-worker", forged("good")),
+            ("X-Wabbit-Attempts", AMQPValue::LongLongInt(7)),
         ]);
         let properties = persistent()
             .with_message_id(id.as_str().into())
@@ -236,6 +239,9 @@ impl Arena {
         let (reason, error) = (text("x-wabbit-reason"), text("x-wabbit-error"));
         if reason != kind || !error.contains(says) {
             return Some(format!("it failed as {reason}: {error}"));
+        }
+        if error.chars().any(char::is_control) {
+            return Some(format!("its error acts upon a terminal: {error:?}"));
         }
         if error.len() > ERROR_BYTES_MAX {
             return Some(format!("its error has {} bytes", error.len()));
@@ -302,9 +308,7 @@ impl Arena {
 
     /// What the host ever had resident, in KiB.
     pub fn resident_kib(&self) -> u64 {
-        let status = fs::read_to_string(format!("/proc/{}/status", self.pid)).unwrap_or_default();
-        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap_or("0 kB");
-        line.trim().trim_end_matches(" kB").parse().unwrap()
+        self.host.peak_kib()
     }
 }
 

@@ -123,7 +123,12 @@ pub fn cases() -> Vec<Case> {
     add("too-large-for-the-pool", "", text(&core(&format!("(func (param {}))", "i64 ".repeat(2_000)))), "");
     add("threads", "asks for threads or shared memory", text(&core_with("1 1 shared", "")), "");
     add("threads", "", text(&core("(import \"env\" \"memory\" (memory 1 1 shared))")), "imports `");
-    add("slow-to-compile", "takes long to compile", text(&slow()), "does not compile within the limit of 5s");
+    add(
+        "slow-to-compile",
+        "takes long to compile",
+        Entry::Bytes(slow_to_compile()),
+        "does not compile within the limit of 5s",
+    );
     cases
 }
 
@@ -242,7 +247,7 @@ fn instances(levels: usize) -> String {
 }
 
 /// Functions of thousands of branches and values that live across all of them.
-fn slow() -> String {
+pub fn slow_to_compile() -> Vec<u8> {
     let mut body = String::new();
     for n in 0..20_000 {
         let local = n % 500;
@@ -255,7 +260,14 @@ fn slow() -> String {
         );
     }
     let locals = "i32 ".repeat(500);
-    core(&format!("(func (local {locals}) {body})").repeat(4))
+    wat::parse_str(core(&format!("(func (local {locals}) {body})").repeat(4))).unwrap()
+}
+
+/// A handler that does not fit the contract, which is noticed where it is compiled. Each number makes another one.
+pub fn unfit(number: usize) -> Entry {
+    text(&format!(
+        "(module (memory (export \"memory\") 1) (func (export \"wabbit:worker/handler@0.1.0#handle\") (result i64) i64.const {number}))"
+    ))
 }
 
 /// How many damaged files lie in one folder.

@@ -412,6 +412,7 @@ pub fn version(
         memory: manifest.limits.memory,
         output: manifest.limits.output.unwrap_or(settings.host.max_output),
         publications: manifest.limits.publications.unwrap_or(settings.host.max_publications),
+        headers: manifest.limits.headers.unwrap_or(settings.host.max_headers),
         requests: manifest.limits.requests,
         host_calls: manifest.limits.host_calls.unwrap_or(settings.host.max_host_calls),
         handles: manifest.limits.handles.unwrap_or(settings.host.max_handles),

@@ -118,6 +118,8 @@ pub struct HostLimits {
     pub max_body: usize,
     /// Publications of one outcome. Default 1,000.
     pub max_publications: usize,
+    /// Headers of one publication. Default 1,000.
+    pub max_headers: usize,
     /// Bytes of one outcome, bodies and headers together. Default 64 MiB.
     pub max_output: usize,
     /// Calls of the host during one delivery. Default 10,000,000.
@@ -290,6 +292,7 @@ impl HostLimits {
         Ceilings {
             memory: self.max_memory,
             publications: self.max_publications,
+            headers: self.max_headers,
             output: self.max_output,
             host_calls: self.max_host_calls,
             handles: self.max_handles,

@@ -5,7 +5,7 @@ use hyper::Method;
 use serde_json::Value as Json;
 
 use super::{Failed, host::HostArgs};
-use crate::sandbox::escape;
+use crate::escape::escape;
 
 #[derive(Args)]
 pub(super) struct History {

@@ -15,7 +15,7 @@ use serde::{
 use serde_json::{Map, Value as Json, json};
 
 use super::{Delivery, PERSISTENT, Properties, TRANSIENT, Table, Value};
-use crate::outcome::RESERVED_PREFIX;
+use crate::outcome::is_reserved;
 
 /// The version of the contract whose words the JSON form has.
 const CONTRACT_VERSION: &str = "0.1.0";
@@ -212,7 +212,7 @@ impl Headers<'_> {
             Self::Borrowed(table) => table,
             Self::Owned(table) => table,
         };
-        table.iter().filter(|(name, _)| !name.starts_with(RESERVED_PREFIX))
+        table.iter().filter(|(name, _)| !is_reserved(name))
     }
 
     fn is_empty(&self) -> bool {
@@ -443,7 +443,7 @@ mod tests {
     #[test]
     fn the_hosts_own_headers_are_not_shown() {
         let mut delivery = full();
-        delivery.properties.headers = vec![("x-wabbit-attempt".into(), Value::I32(1))];
+        delivery.properties.headers = vec![("X-Wabbit-Attempt".into(), Value::I32(1))];
         let text = String::from_utf8(for_command(&delivery, "w", 5).unwrap()).unwrap();
         assert!(!text.contains("headers"), "{text}");
     }

@@ -10,6 +10,7 @@ const MEMORY_MIN: usize = 64 << 10;
 const MEMORY_MAX: usize = 4 << 30;
 const REQUESTS_MAX: usize = 10_000;
 pub(crate) const PUBLICATIONS: RangeInclusive<usize> = 1..=1_000_000;
+pub(crate) const HEADERS: RangeInclusive<usize> = 1..=10_000;
 pub(crate) const OUTPUT: RangeInclusive<usize> = 1 << 10..=4 << 30;
 pub(crate) const HOST_CALLS: RangeInclusive<usize> = 1..=1_000_000_000;
 pub(crate) const HANDLES: RangeInclusive<usize> = 1..=1_000_000;
@@ -24,6 +25,8 @@ pub struct Ceilings {
     pub memory: usize,
     /// Publications of one outcome.
     pub publications: usize,
+    /// Headers of one publication.
+    pub headers: usize,
     /// Bytes of one outcome.
     pub output: usize,
     /// Calls of the host during one delivery.
@@ -45,6 +48,7 @@ impl Ceilings {
         Self {
             memory,
             publications: most,
+            headers: most,
             output: most,
             host_calls: most,
             handles: most,
@@ -65,6 +69,7 @@ pub(super) fn limits(section: &mut Section<'_>, ceilings: &Ceilings) -> Limits {
         memory: memory.unwrap_or(default.memory.min(ceilings.memory)),
         requests: section.integer("requests", 1..=REQUESTS_MAX).unwrap_or(default.requests),
         publications: count(section, "publications", PUBLICATIONS, ceilings.publications),
+        headers: count(section, "headers", HEADERS, ceilings.headers),
         output: size(section, "output", OUTPUT, ceilings.output),
         host_calls: count(section, "host-calls", HOST_CALLS, ceilings.host_calls),
         handles: count(section, "handles", HANDLES, ceilings.handles),

@@ -209,6 +209,8 @@ pub struct Limits {
     pub requests: usize,
     /// Publications of the outcome. The host's limit where there is none, as for all that follow.
     pub publications: Option<usize>,
+    /// Headers of one publication.
+    pub headers: Option<usize>,
     /// Bytes of the outcome.
     pub output: Option<usize>,
     /// Calls of the host.
@@ -474,6 +476,7 @@ impl Default for Limits {
             memory: 64 * 1024 * 1024,
             requests: 50,
             publications: None,
+            headers: None,
             output: None,
             host_calls: None,
             handles: None,

@@ -29,7 +29,7 @@ pub use folder::read_folder;
 pub(crate) use grant::secret;
 
 /// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[planned("", "instance"), planned("limits", "headers")];
+const PLANNED: &[Planned] = &[planned("", "instance")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -419,6 +419,7 @@ mod tests {
             memory = 65_536
             requests = 7
             publications = 1
+            headers = 2
             output = "2KiB"
             host-calls = 3
             handles = 4
@@ -519,6 +520,7 @@ mod tests {
             memory: 64 << 10,
             requests: 7,
             publications: Some(1),
+            headers: Some(2),
             output: Some(2 << 10),
             host_calls: Some(3),
             handles: Some(4),

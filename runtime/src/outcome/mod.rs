@@ -10,7 +10,12 @@ pub use check::{Checked, Rules, SHORT_STRING_MAX, check, check_carriable, strip_
 use crate::delivery::Properties;
 
 /// The prefix of headers that are the host's own: removed from what handlers see and from what they publish.
-pub const RESERVED_PREFIX: &str = "x-wabbit-";
+const RESERVED_PREFIX: &str = "x-wabbit-";
+
+/// Whether a header of this name is the host's own. AMQP tells upper from lower case, and those who read headers may not.
+pub fn is_reserved(name: &str) -> bool {
+    name.get(..RESERVED_PREFIX.len()).is_some_and(|prefix| prefix.eq_ignore_ascii_case(RESERVED_PREFIX))
+}
 
 /// A handler's answer, whatever the version of the contract that it speaks.
 #[derive(Debug, Clone, PartialEq)]

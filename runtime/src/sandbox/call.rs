@@ -111,6 +111,11 @@ impl CallLimits {
                 self.publications
             ));
         }
+        if let Some(headers) = outcome.publications.iter().map(|publication| publication.properties.headers.len()).max()
+            && headers > self.headers
+        {
+            return too_much(format!("a publication with {headers} headers, the limit is {}", self.headers));
+        }
         let bytes: usize = outcome.publications.iter().map(|publication| publication.body.len()).sum();
         if bytes > self.output { Err(too_large(self, "")) } else { Ok(()) }
     }

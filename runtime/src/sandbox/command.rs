@@ -17,12 +17,12 @@ use super::{
     bounds::out_of_memory,
     call::{explain, new_store, overrun, too_large, too_long, within},
     host::Host,
-    log::escape,
     plugin::CommandEntry,
     scope::Scope,
 };
 use crate::{
     delivery::{Delivery, json::for_command},
+    escape::escape,
     outcome::{Failure, FailureKind, Outcome, json},
 };
 

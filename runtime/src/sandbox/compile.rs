@@ -18,8 +18,8 @@ use std::{
 use bytesize::ByteSize;
 use nix::sys::signal::Signal;
 
-use super::{LoadError, escape};
-use crate::app::settings::Compile;
+use super::LoadError;
+use crate::{app::settings::Compile, escape::escape};
 
 /// The hidden command by which the program is its own compiler.
 pub const COMMAND: &str = "compile-plugin";

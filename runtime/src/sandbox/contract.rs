@@ -10,7 +10,7 @@ use wasmtime::component::{HasSelf, Linker};
 use super::{host::Host, scope::CallLimits};
 use crate::{
     delivery::{Delivery, PERSISTENT, Properties, TRANSIENT, Table, Value, json},
-    outcome::{Failure, FailureKind, Outcome, Publication, RESERVED_PREFIX, Settlement},
+    outcome::{Failure, FailureKind, Outcome, Publication, Settlement, is_reserved},
 };
 
 /// The bindings of 0.1.
@@ -59,7 +59,7 @@ impl v0_1::wabbit::worker::text::Host for Host {
 /// guest's memory.
 pub(super) async fn lower<R>(delivery: &Delivery, call: impl AsyncFnOnce(wire::Delivery<'_>) -> R) -> R {
     let properties = &delivery.properties;
-    let visible = || properties.headers.iter().filter(|(name, _)| !name.starts_with(RESERVED_PREFIX));
+    let visible = || properties.headers.iter().filter(|(name, _)| !is_reserved(name));
     // Texts that are made here must outlive the fields that borrow them.
     let made: Vec<String> = visible().filter_map(|(_, value)| json::of_compound(value)).collect();
     let mut made = made.iter();

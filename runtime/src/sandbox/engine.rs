@@ -169,6 +169,7 @@ mod tests {
                 max_memory,
                 max_body: 1,
                 max_publications: 1,
+                max_headers: 1,
                 max_output: 1,
                 max_host_calls: 1,
                 max_handles: 1,

@@ -33,8 +33,9 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{host::Host, log::escape, scope::Scope};
+use super::{host::Host, scope::Scope};
 use crate::{
+    escape::escape,
     manifest::HttpGrant,
     outbound::{Client, Denied, LOOKUPS_MAX, Places, SendError, Target, Timeouts},
 };

@@ -1,7 +1,6 @@
 //! What a handler writes becomes log lines that name the worker: bounded in length and rate, harmless to a terminal.
 
 use std::{
-    fmt::Write as _,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -14,6 +13,7 @@ use wasmtime_wasi::{
 };
 
 use super::Redactor;
+use crate::escape::escape;
 
 /// The longest line, in bytes; what is longer is broken.
 const LINE_BYTES_MAX: usize = 4 * 1024;
@@ -237,21 +237,6 @@ impl Pollable for GuestStream {
     async fn ready(&mut self) {}
 }
 
-/// Text that no terminal acts upon: control characters are written as escapes.
-pub fn escape(bytes: &[u8]) -> String {
-    let text = String::from_utf8_lossy(bytes);
-    let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
-        // The second group turns the direction of writing, and so can hide text.
-        if c.is_control() || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}') {
-            let _ = write!(out, "{}", c.escape_default());
-        } else {
-            out.push(c);
-        }
-    }
-    out
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -260,12 +245,6 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 mod tests {
     use super::*;
     use crate::sandbox::Secret;
-
-    #[test]
-    fn control_characters_are_escaped() {
-        assert_eq!(escape(b"a\x1b[31mred\x07\tb\xff"), "a\\u{1b}[31mred\\u{7}\\tb\u{fffd}");
-        assert_eq!(escape("gr\u{fc}n \u{202e}x".as_bytes()), "gr\u{fc}n \\u{202e}x");
-    }
 
     #[test]
     fn a_delivery_keeps_no_more_than_the_end() {

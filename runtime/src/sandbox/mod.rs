@@ -31,7 +31,7 @@ pub use engine::Sandbox;
 pub use files::{Folder, Usage};
 pub use http::{Effects, HttpGrants};
 pub use keyvalue::KeyValue;
-pub use log::{LogSink, escape};
+pub use log::LogSink;
 pub use plugin::{LoadError, Plugin, Source};
 pub use scope::{CallLimits, Grants, Scope};
 pub use secret::{Redactor, SECRET_BYTES_MAX, Secret};

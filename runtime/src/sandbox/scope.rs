@@ -25,6 +25,8 @@ pub struct CallLimits {
     pub output: usize,
     /// Publications in one outcome.
     pub publications: usize,
+    /// Headers of one publication.
+    pub headers: usize,
     /// HTTP requests.
     pub requests: usize,
     /// Calls of the host.

@@ -9,6 +9,7 @@ use std::time::SystemTime;
 
 use crate::{
     delivery::{Delivery, Properties, Table, Value},
+    escape::escape,
     outcome::{Failure, Publication, strip_reserved},
 };
 
@@ -125,7 +126,7 @@ fn copied(delivery: &Delivery, failure: &Failure, origin: Origin<'_>, attempts: 
     let text = |name: &str, text: &str| (name.to_owned(), Value::text(text));
     headers.extend([
         text("x-wabbit-id", &format!("{:016x}", fastrand::u64(..))),
-        text("x-wabbit-error", truncated(&failure.error, ERROR_BYTES_MAX)),
+        text("x-wabbit-error", &shown(&failure.error)),
         text("x-wabbit-worker", origin.worker),
         text("x-wabbit-plugin", origin.plugin),
         (ATTEMPTS.to_owned(), Value::I64(attempts.into())),
@@ -168,6 +169,13 @@ fn shrink(properties: &mut Properties) {
     if dropped > 0 {
         properties.headers.push(("x-wabbit-headers-dropped".to_owned(), Value::I64(dropped)));
     }
+}
+
+/// An error's text for a header: whoever prints it has nothing that acts upon a terminal.
+fn shown(error: &str) -> String {
+    let mut error = escape(truncated(error, ERROR_BYTES_MAX).as_bytes());
+    error.truncate(error.floor_char_boundary(ERROR_BYTES_MAX));
+    error
 }
 
 fn truncated(text: &str, bytes_max: usize) -> &str {
@@ -225,10 +233,23 @@ mod tests {
         ];
         let mut headers = mine.clone();
         headers.push(("x-wabbit-error".into(), Value::text("forged")));
+        headers.push(("X-Wabbit-Error".into(), Value::text("forged")));
         let copy = copy(Properties { headers, ..Properties::default() }, "real");
         assert!(copy.properties.headers.starts_with(&mine));
-        let errors = copy.properties.headers.iter().filter(|(name, _)| name == "x-wabbit-error").count();
+        let is_error = |name: &str| name.eq_ignore_ascii_case("x-wabbit-error");
+        let errors = copy.properties.headers.iter().filter(|(name, _)| is_error(name)).count();
         assert_eq!((errors, header(&copy, "x-wabbit-error")), (1, Some(&Value::text("real"))));
+    }
+
+    #[test]
+    fn its_error_acts_upon_no_terminal() {
+        let error = |text: &str| match header(&copy(Properties::default(), text), "x-wabbit-error") {
+            Some(Value::Text(text)) => String::from_utf8(text.clone()).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(error("no\n\x1b[2J hay\u{202e}"), "no\\n\\u{1b}[2J hay\\u{202e}");
+        let long = error(&"\x07".repeat(100_000));
+        assert!(long.starts_with("\\u{7}\\u{7}") && long.len() == ERROR_BYTES_MAX, "{} bytes", long.len());
     }
 
     #[test]

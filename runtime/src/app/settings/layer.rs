@@ -11,7 +11,7 @@ use crate::{
     keyvalue,
     manifest::{
         SecretSource,
-        limits::{HANDLES, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
+        limits::{HANDLES, HEADERS, HOST_CALLS, LOG, OUTPUT, PUBLICATIONS, RANDOM, TABLES},
         read::Section,
         report::Problem,
         secret,
@@ -57,6 +57,7 @@ pub(super) struct Layer {
     pub max_memory: Option<usize>,
     pub max_body: Option<usize>,
     pub max_publications: Option<usize>,
+    pub max_headers: Option<usize>,
     pub max_output: Option<usize>,
     pub max_host_calls: Option<usize>,
     pub max_handles: Option<usize>,
@@ -120,6 +121,7 @@ impl Layer {
             layer.max_memory = limits.size("memory", 64 * KIB..=4 * GIB);
             layer.max_body = limits.size("body", KIB..=512 * MIB);
             layer.max_publications = limits.integer("publications", PUBLICATIONS);
+            layer.max_headers = limits.integer("headers", HEADERS);
             layer.max_output = limits.size("output", OUTPUT);
             layer.max_host_calls = limits.integer("host-calls", HOST_CALLS);
             layer.max_handles = limits.integer("handles", HANDLES);
@@ -175,6 +177,7 @@ impl Layer {
             max_memory: self.max_memory.or(below.max_memory),
             max_body: self.max_body.or(below.max_body),
             max_publications: self.max_publications.or(below.max_publications),
+            max_headers: self.max_headers.or(below.max_headers),
             max_output: self.max_output.or(below.max_output),
             max_host_calls: self.max_host_calls.or(below.max_host_calls),
             max_handles: self.max_handles.or(below.max_handles),
@@ -228,6 +231,7 @@ impl Layer {
                 max_memory: self.max_memory.unwrap_or(256 * MIB),
                 max_body: self.max_body.unwrap_or(16 * MIB),
                 max_publications: self.max_publications.unwrap_or(1000),
+                max_headers: self.max_headers.unwrap_or(1000),
                 max_output: self.max_output.unwrap_or(64 * MIB),
                 max_host_calls: self.max_host_calls.unwrap_or(10_000_000),
                 max_handles: self.max_handles.unwrap_or(10_000),

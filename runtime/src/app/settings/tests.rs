@@ -25,6 +25,7 @@ state = "/var/lib/wabbit"
     memory = "1MiB"
     body = "2MiB"
     publications = 3
+    headers = 2
     output = 4096
     host-calls = 4
     handles = 5
@@ -108,6 +109,7 @@ fn defaults() {
             max_memory: 256 << 20,
             max_body: 16 << 20,
             max_publications: 1000,
+            max_headers: 1000,
             max_output: 64 << 20,
             max_host_calls: 10_000_000,
             max_handles: 10_000,
@@ -163,6 +165,7 @@ fn a_file_with_everything() {
             max_memory: 1 << 20,
             max_body: 2 << 20,
             max_publications: 3,
+            max_headers: 2,
             max_output: 4096,
             max_host_calls: 4,
             max_handles: 5,
@@ -185,6 +188,7 @@ fn a_file_with_everything() {
     let ceilings = Ceilings {
         memory: 1 << 20,
         publications: 3,
+        headers: 2,
         output: 4096,
         host_calls: 4,
         handles: 5,

@@ -12,8 +12,8 @@ use crate::{
     amqp::{Letters, Publisher, Session},
     cli::{Failed, SettingsArgs, publish::progress, settings},
     delivery::{Delivery, Value},
+    escape::escape,
     outcome::Checked,
-    sandbox::escape,
     settle::{Verdict, replay},
 };
 

@@ -13,7 +13,7 @@ use crate::{
     amqp::Letters,
     cli::{Failed, SettingsArgs, settings},
     delivery::{Delivery, Value, json::to_json},
-    sandbox::escape,
+    escape::escape,
 };
 
 /// Of a body, so many bytes are shown.

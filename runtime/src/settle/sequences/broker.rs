@@ -1,12 +1,12 @@
 //! The broker of the model: it knows where every message is, what each publication came to, and which delivery may be
 //! acked. What a worker gets wrong fails here.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 
 use super::worker::{Key, Role};
 use crate::{
     delivery::Delivery,
-    settle::{Confirm, Verdict, copy, returns::tests::Random},
+    settle::{Confirm, Verdict, copy, returns::tests::Random, seen::Id},
 };
 
 /// A message, with what only the model knows: how many of its tries have failed.
@@ -49,6 +49,8 @@ pub struct Claim {
     pub missing: usize,
     /// Its copy was taken.
     pub copied: bool,
+    /// Another delivery of its message was done.
+    pub skipped: bool,
     /// A verdict was lost or came too late, or the way to the copy's place is not there.
     pub trouble: bool,
     /// The handler gave it back, and that is not counted.
@@ -59,7 +61,11 @@ pub struct Claim {
 
 impl Claim {
     fn may_be_acked(&self) -> bool {
-        self.copied || (self.acks && self.missing == 0)
+        self.copied || self.skipped || self.is_done()
+    }
+
+    fn is_done(&self) -> bool {
+        self.acks && self.missing == 0
     }
 }
 
@@ -99,6 +105,30 @@ pub struct Queue {
     wire: VecDeque<(u64, Frame)>,
 }
 
+/// Which ids were done, as the model saw it.
+#[derive(Debug, Default)]
+pub struct Dedupe {
+    ever: HashSet<Id>,
+    /// Since the host began.
+    by_this_host: HashSet<Id>,
+    /// The messages themselves, whose acks may have been lost.
+    messages: HashSet<usize>,
+    skipped: u64,
+    after_a_lost_ack: u64,
+    again: u64,
+}
+
+impl Dedupe {
+    /// How often which of it happened.
+    pub fn counts(&self) -> [(&'static str, u64); 3] {
+        [
+            ("skipped", self.skipped),
+            ("skipped after a lost ack", self.after_a_lost_ack),
+            ("done again by the next host", self.again),
+        ]
+    }
+}
+
 #[derive(Debug, Default)]
 pub struct Broker {
     pub queues: Vec<Queue>,
@@ -111,6 +141,7 @@ pub struct Broker {
     pub completed: Vec<Confirm>,
     /// By message: copies that were taken although their delivery came back.
     pub extra: Vec<usize>,
+    pub dedupe: Dedupe,
 }
 
 impl Broker {
@@ -140,6 +171,37 @@ impl Broker {
         let copied = std::mem::replace(&mut unsettled.claim, Claim { round, ..Claim::default() });
         let id = unsettled.message.id();
         self.forget(id, &copied);
+    }
+
+    /// A delivery with this id goes to its handler.
+    pub fn handle(&mut self, key: Key, id: Id) {
+        assert!(!self.dedupe.by_this_host.contains(&id), "{key:?} is handled, and its message was done");
+        self.dedupe.again += u64::from(self.dedupe.ever.contains(&id));
+    }
+
+    /// A worker notes that the message of a delivery is done.
+    pub fn done(&mut self, key: Key, id: Id) {
+        let unsettled = self.unsettled(key).unwrap();
+        assert!(unsettled.claim.is_done(), "{key:?} is noted as done: {:?}", unsettled.claim);
+        let message = unsettled.message.id();
+        self.dedupe.messages.insert(message);
+        self.dedupe.ever.insert(id);
+        self.dedupe.by_this_host.insert(id);
+    }
+
+    /// A worker does without handling a delivery, for its message was done.
+    pub fn skip(&mut self, key: Key, id: Id) {
+        assert!(self.dedupe.ever.contains(&id), "{key:?} is skipped, and its message was never done");
+        let unsettled = self.unsettled(key).unwrap();
+        unsettled.claim.skipped = true;
+        let message = unsettled.message.id();
+        self.dedupe.skipped += 1;
+        self.dedupe.after_a_lost_ack += u64::from(self.dedupe.messages.contains(&message));
+    }
+
+    /// The host is another one: of what was done it may know less.
+    pub fn host_ended(&mut self) {
+        self.dedupe.by_this_host.clear();
     }
 
     pub fn send(&mut self, key: Key, frame: Frame) {

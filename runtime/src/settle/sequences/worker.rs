@@ -9,13 +9,14 @@ use std::{
 use super::broker::{Broker, Frame, Message, Place, Sent};
 use crate::{
     delivery::Delivery,
-    manifest::FailurePolicy,
+    manifest::{Dedupe, DedupeBy, FailurePolicy},
     outcome::{Checked, Failure, FailureKind, Outcome, Rules},
     settle::{
         Action, Facts, Lanes, Progress, PutBack, Returns, Verdict, Window, copy,
         ladder::{RETRY_EXCHANGE, Rung},
         retry::{Charge, Next, may_be_held, next},
         returns::tests::Random,
+        seen::{self, Id, Mark},
     },
 };
 
@@ -31,7 +32,12 @@ pub enum Role {
     Copy(Key, u32),
 }
 
-type Lane = (usize, u8);
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+enum Lane {
+    Order(usize, u8),
+    /// Of one message, whose copies wait for each other.
+    Message(Id),
+}
 
 /// What keeps its order.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +55,9 @@ pub struct InHand {
     round: u32,
     held_since: Option<Duration>,
     lane: Option<Lane>,
+    id: Option<Id>,
+    /// Its ack does not say that it was done: it is that of a copy, or of what is skipped.
+    copied: bool,
 }
 
 #[derive(Debug)]
@@ -69,6 +78,29 @@ pub struct Manifest {
     /// Dead letters are ours, not the broker's.
     pub letters: bool,
     pub prefetch: usize,
+    /// What is done is not handled again.
+    pub dedupe: bool,
+}
+
+/// What was done, and what of it is on the disk. There is no time in the model: no window is ever over.
+struct Marks {
+    seen: seen::Seen,
+    kept: BTreeMap<String, Mark>,
+}
+
+impl Marks {
+    /// Those that the host before has kept.
+    fn new(kept: BTreeMap<String, Mark>) -> Self {
+        let window = Duration::from_secs(3600);
+        let policy = Dedupe { by: DedupeBy::MessageId, window, ids: 1000, memory: false };
+        let mut seen = seen::Seen::new(&policy);
+        seen.load(kept.values().copied(), Self::now());
+        Self { seen, kept }
+    }
+
+    fn now() -> u64 {
+        0
+    }
 }
 
 /// How often which thing happened, so that a model in which it never does is noticed.
@@ -91,10 +123,11 @@ pub struct Worker {
     last: HashMap<Lane, usize>,
     /// Never the same twice, on whichever channel.
     next_publication: u64,
+    marks: Marks,
 }
 
 impl Worker {
-    pub fn new(manifest: Manifest, queues: usize, next_publication: u64) -> Self {
+    pub fn new(manifest: Manifest, queues: usize) -> Self {
         Self {
             manifest,
             windows: (0..queues).map(|_| Window::default()).collect(),
@@ -107,22 +140,46 @@ impl Worker {
             now: Duration::ZERO,
             at_work: HashMap::new(),
             last: HashMap::new(),
-            next_publication,
+            next_publication: 0,
+            marks: Marks::new(BTreeMap::new()),
         }
     }
 
-    pub fn next_publication(&self) -> u64 {
-        self.next_publication
+    /// The run after this one, with other connections.
+    pub fn of_next_session(self) -> Self {
+        let Self { manifest, windows, next_publication, marks, .. } = self;
+        Self { next_publication, marks, ..Self::new(manifest, windows.len()) }
+    }
+
+    /// The first run of the next host.
+    pub fn of_next_host(self) -> Self {
+        let marks = Marks::new(self.marks.kept.clone());
+        Self { marks, ..self.of_next_session() }
+    }
+
+    /// At most so many marks come to the disk.
+    pub fn keep(&mut self, most: usize) {
+        let changes = self.marks.seen.changes(most);
+        self.marks.kept.extend(changes.add.into_iter().map(|mark| (mark.to_string(), mark)));
     }
 
     pub fn received(&mut self, broker: &mut Broker, key: Key, delivery: Delivery) {
+        let id = self.manifest.dedupe.then(|| Id::of(&DedupeBy::MessageId, &delivery)).flatten();
         let lane = match self.manifest.order {
-            Order::None => None,
-            Order::Queue => Some((key.queue, 0)),
-            Order::Key => Some((key.queue, delivery.body[0] % 2)),
+            Order::None => id.map(Lane::Message),
+            Order::Queue => Some(Lane::Order(key.queue, 0)),
+            Order::Key => Some(Lane::Order(key.queue, delivery.body[0] % 2)),
         };
-        let in_hand =
-            InHand { delivery, progress: Progress::default(), publishing: false, round: 0, held_since: None, lane };
+        let in_hand = InHand {
+            delivery,
+            progress: Progress::default(),
+            publishing: false,
+            round: 0,
+            held_since: None,
+            lane,
+            id,
+            copied: false,
+        };
         assert!(self.windows[key.queue].hold(key.tag, in_hand), "tags count up");
         if lane.is_none_or(|lane| self.lanes.enter(lane, key).is_some()) {
             self.start(broker, key);
@@ -145,7 +202,16 @@ impl Worker {
             assert!(at_work.is_none_or(|at_work| at_work == key), "{key:?} and {at_work:?} are in work");
             let last = self.last.insert(lane, unsettled.message.id());
             let id = unsettled.message.id();
-            assert!(last.is_none_or(|last| last <= id), "{last:?} came before {id}");
+            let ordered = matches!(lane, Lane::Order(..));
+            assert!(!ordered || last.is_none_or(|last| last <= id), "{last:?} came before {id}");
+        }
+        if let Some(id) = in_hand.id {
+            if self.marks.seen.contains(id, Marks::now()) {
+                in_hand.copied = true;
+                broker.skip(key, id);
+                return self.settle(broker, key, None);
+            }
+            broker.handle(key, id);
         }
         self.handling.push(key);
     }
@@ -246,6 +312,7 @@ impl Worker {
     fn send_copy(&mut self, broker: &mut Broker, random: &mut Random, key: Key, copy: &Checked, place: Place) {
         let in_hand = self.windows[key.queue].get_mut(key.tag).unwrap();
         in_hand.publishing = true;
+        in_hand.copied = true;
         let role = Role::Copy(key, in_hand.round);
         self.send(broker, random, role, copy, Some(place));
     }
@@ -290,6 +357,7 @@ impl Worker {
         in_hand.round += 1;
         in_hand.progress = Progress::default();
         in_hand.publishing = false;
+        in_hand.copied = false;
     }
 
     fn settle(&mut self, broker: &mut Broker, key: Key, nack: Option<Frame>) {
@@ -303,6 +371,10 @@ impl Worker {
             None => window.ack(key.tag),
         };
         let in_hand = in_hand.unwrap_or_else(|| panic!("{key:?} is settled twice"));
+        if let (None, Some(id), false) = (nack, in_hand.id, in_hand.copied) {
+            broker.done(key, id);
+            self.marks.seen.add(id, Marks::now());
+        }
         if let Some(lane) = in_hand.lane {
             assert_eq!(self.at_work.remove(&lane), Some(key));
             self.ready.extend(self.lanes.leave(&lane));

@@ -25,6 +25,8 @@ pub fn answer(act: &str, argument: &str, delivery: &Delivery) -> Option<Result<O
                 .header("x-wabbit-worker", "good")
                 .header("x-wabbit-attempts", 1_000_000_i64)
                 .header("x-wabbit-publication", -1_i64)
+                .header("X-Wabbit-Error", "forged")
+                .header("X-WABBIT-PUBLICATION", -1_i64)
                 .header("mine", "kept"),
         ),
         "publish-user" => publish(to(argument).user_id("somebody-else")),

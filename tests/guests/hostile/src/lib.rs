@@ -6,6 +6,7 @@
 
 mod act;
 mod answer;
+mod granted;
 mod reach;
 
 use wabbit_sdk::{Delivery, Error, Outcome};
@@ -18,7 +19,7 @@ fn handle(delivery: Delivery) -> Result<Outcome, Error> {
     if let Some(outcome) = answer::answer(act, argument, &delivery) {
         return outcome;
     }
-    if let Some(reached) = reach::reach(act, argument, &delivery) {
+    if let Some(reached) = reach::reach(act, argument, &delivery).or_else(|| granted::reach(act, argument)) {
         return match reached {
             Ok(()) => Ok(Outcome::ack()),
             Err(what) => Err(Error::new(format!("REACHED {what}"))),

@@ -112,7 +112,7 @@ fn state() -> Result<(), String> {
 
 /// Headers that only the host may write, and what it makes of them.
 fn headers(delivery: &Delivery) -> Result<(), String> {
-    match delivery.properties.headers.iter().find(|(name, _)| name.starts_with("x-wabbit-")) {
+    match delivery.properties.headers.iter().find(|(name, _)| name.to_ascii_lowercase().starts_with("x-wabbit-")) {
         Some((name, _)) => Err(format!("the header {name}")),
         None if delivery.attempt > 2 => Err(format!("attempt {}", delivery.attempt)),
         None => Ok(()),
