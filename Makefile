@@ -47,6 +47,10 @@ faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing
 hostile: setup guests ## try N hostile deliveries of SEED, and see that the sandbox holds
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/hostile
 
+.PHONY: fuzz
+fuzz: ## fuzz what others write, for T seconds a target, or run one CASE again
+	@T='$(T)' CASE='$(CASE)' scripts/fuzz
+
 .PHONY: plugins
 plugins: setup build ## compile the example handlers into plugins/
 	@$(WABBIT) build --available
