@@ -8,8 +8,8 @@ use crate::is_harmless;
 
 /// The most names and producers that are kept.
 const NAMES_MAX: usize = 10_000;
-/// The longest name that is shown, in bytes, with its escapes.
-const NAME_BYTES_MAX: usize = 12_000;
+/// The longest text with a name in it, in bytes: escapes are longer than what they stand for.
+const TEXT_BYTES_MAX: usize = 12_000;
 /// By how much a component is larger than its module at most, in bytes: what stands in for WASI 0.1, and the contract.
 const ADAPTED_BYTES_MAX: usize = 1 << 20;
 
@@ -64,7 +64,7 @@ fn check_inspection(bytes: &[u8], found: &Inspection) {
     // The names are the file's, the terminal is ours.
     for text in said.iter().chain(&found.exports).chain(&found.imports).chain(&found.producers) {
         assert!(is_harmless(text) && !text.contains('\n'), "{text:?}");
-        assert!(text.len() <= NAME_BYTES_MAX, "{} bytes", text.len());
+        assert!(text.len() <= TEXT_BYTES_MAX, "{} bytes", text.len());
     }
     serde_json::to_string(found).unwrap();
 }

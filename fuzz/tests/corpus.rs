@@ -4,8 +4,9 @@
 #![allow(clippy::panic, clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that panics has failed")]
 
 use std::fs;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::path::{Path, PathBuf};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use fastrand::Rng;
@@ -15,6 +16,10 @@ use wabbit_fuzz::{TARGETS, Target, assembled};
 const MUTATIONS: u64 = 20_000;
 /// They end sooner where the machine is slow.
 const TIME: Duration = Duration::from_secs(5);
+/// The stack, in bytes. A header can be nested as deep as a frame has room for; the host's threads have such stacks, too.
+const STACK_BYTES: usize = 256 << 20;
+/// What a broker sends in one frame, in bytes, but for a rest.
+const FRAME_BYTES: usize = 120 << 10;
 /// The longest mutation, in bytes.
 const BYTES_MAX: usize = 64 << 10;
 /// Bytes that stand for something in one of the formats.
@@ -22,22 +27,22 @@ const TELLING: &[u8] = b"\0\x01\x7f\x80\xff\n\r\"'[]{}=.,:#\\AFSVx0-";
 
 #[test]
 fn headers() {
-    check("headers");
+    on_a_deep_stack(|| check("headers"));
 }
 
 #[test]
 fn manifest() {
-    check("manifest");
+    on_a_deep_stack(|| check("manifest"));
 }
 
 #[test]
 fn outcome() {
-    check("outcome");
+    on_a_deep_stack(|| check("outcome"));
 }
 
 #[test]
 fn plugin() {
-    check("plugin");
+    on_a_deep_stack(|| check("plugin"));
 }
 
 #[test]
@@ -50,6 +55,26 @@ fn every_target_has_a_corpus_and_a_binary() {
     };
     let targets: Vec<_> = TARGETS.iter().map(|(name, _)| (*name).to_owned()).collect();
     assert_eq!((names("corpus"), names("fuzz_targets")), (targets.clone(), targets));
+}
+
+/// A header that fills a frame with lists, or with tables, in each other.
+#[test]
+fn headers_as_deep_as_a_frame() {
+    for (kind, name) in [(b'A', &b""[..]), (b'F', b"\0")] {
+        let mut value = vec![b'V'];
+        while value.len() < FRAME_BYTES {
+            let inner = [name, &value].concat();
+            value = [&[kind][..], &u32::try_from(inner.len()).unwrap().to_be_bytes(), &inner].concat();
+        }
+        let table = [b"\x01h", &*value].concat();
+        let data = [&b"\x20\0"[..], &u32::try_from(table.len()).unwrap().to_be_bytes(), &table].concat();
+        on_a_deep_stack(move || wabbit_fuzz::headers(&data));
+    }
+}
+
+fn on_a_deep_stack(run: impl FnOnce() + Send + 'static) {
+    let thread = thread::Builder::new().stack_size(STACK_BYTES).spawn(run).unwrap();
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic));
 }
 
 fn check(name: &str) {
