@@ -26,22 +26,22 @@ const BYTES_MAX: usize = 64 << 10;
 const TELLING: &[u8] = b"\0\x01\x7f\x80\xff\n\r\"'[]{}=.,:#\\AFSVx0-";
 
 #[test]
-fn headers() {
+fn any_headers_keep_their_types() {
     on_a_deep_stack(|| check("headers"));
 }
 
 #[test]
-fn manifest() {
+fn any_manifest_is_in_bounds_or_told_to_be_wrong() {
     on_a_deep_stack(|| check("manifest"));
 }
 
 #[test]
-fn outcome() {
+fn any_outcome_means_one_thing() {
     on_a_deep_stack(|| check("outcome"));
 }
 
 #[test]
-fn plugin() {
+fn any_plugin_is_known_for_what_it_is() {
     on_a_deep_stack(|| check("plugin"));
 }
 
