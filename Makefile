@@ -51,6 +51,10 @@ hostile: setup guests ## try N hostile deliveries of SEED, and see that the sand
 reloads: setup guests ## make N changes of plugins and manifests by SEED under load, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' RATE='$(RATE)' scripts/reloads
 
+.PHONY: fuzz
+fuzz: ## fuzz what others write, for T seconds a target, or run one CASE again
+	@T='$(T)' CASE='$(CASE)' scripts/fuzz
+
 .PHONY: plugins
 plugins: setup build ## compile the example handlers into plugins/
 	@$(WABBIT) build --available

@@ -18,7 +18,7 @@ use crate::outcomes::{Stage, WORKER, stage};
 const LOST: &str = "wabbit.lost";
 
 /// `wabbit dead …` beside a stage; `@` begins a name of the test.
-async fn dead(stage: &Stage, arguments: &[&str]) -> Output {
+pub async fn dead(stage: &Stage, arguments: &[&str]) -> Output {
     let arguments: Vec<String> = arguments.iter().map(|argument| stage.named(argument)).collect();
     let manifests = stage.host.manifests().display().to_string();
     let mut words = vec!["dead"];

@@ -8,8 +8,9 @@ use lapin::options::QueueDeclareOptions;
 use lapin::types::{AMQPValue, ByteArray, DecimalValue, FieldArray, FieldTable, LongString};
 use serde_json::{Value, json};
 
-use crate::harness::DEADLINE;
+use crate::dead::dead;
 use crate::harness::amqp::{Message, Peer, persistent, table};
+use crate::harness::{DEADLINE, places, python};
 use crate::outcomes::{Stage, WORKER, stage};
 
 /// A header: its name, what is sent, what a guest is told, and what arrives when the guest publishes that.
@@ -155,6 +156,25 @@ async fn a_dead_letter_is_the_message_type_for_type() {
     assert_eq!(untouched(&letter.properties), untouched(&properties(FieldTable::default(), &user)));
     assert_eq!((letter.properties.expiration(), letter.properties.user_id()), (&None, &None));
     stage.expect_empty(&["work"]).await;
+}
+
+/// A header can be nested as deep as a frame has room for, and the library that reads it calls itself for each level: the
+/// host, and who looks at its letters.
+#[tokio::test]
+async fn a_header_of_lists_in_each_other_harms_nobody() {
+    let stage = stage("nested", "", &[("probe", WORKER)]).await;
+    let script = places::root().join("tests/fixtures/nested.py");
+    for body in [r#"{"do":"ack"}"#, r#"{"do":"dead-letter","reason":"no"}"#] {
+        let arguments = [&*stage.vhost.url, &stage.named("@work"), "24000", body];
+        python::run(&script, &arguments, DEADLINE).await.success();
+    }
+    stage.wait_for_settled("probe", "acked", 1).await;
+    // Counted and not taken: this process would not survive it.
+    stage.peer.wait_for_count(&stage.named("@work.dead"), 1, DEADLINE).await;
+    let shown = dead(&stage, &["show", "@work.dead"]).await.success();
+    assert!(shown.contains("reason") && shown.contains("no"), "{shown:.1000}");
+    stage.send("1", r#"{"do":"ack"}"#).await;
+    stage.wait_for_settled("probe", "acked", 2).await;
 }
 
 #[tokio::test]

@@ -134,7 +134,16 @@ fn every_test_that_holds_an_invariant_is_there() {
         let tests = places::root().join("runtime/src").join(file).with_extension("").join("tests.rs");
         all.push_str(&fs::read_to_string(tests).unwrap_or_default());
     }
-    let folders = ["tests", "tests/docs", "tests/faults", "tests/hostile", "tests/recovery", "tests/regressions"];
+    let folders = [
+        "fuzz/tests",
+        "tests",
+        "tests/docs",
+        "tests/faults",
+        "tests/hostile",
+        "tests/recovery",
+        "tests/regressions",
+        "tests/reload",
+    ];
     for entry in folders.iter().flat_map(|folder| fs::read_dir(places::root().join(folder)).unwrap()) {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|extension| extension == "rs") {

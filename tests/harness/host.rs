@@ -142,11 +142,6 @@ impl Host {
         .await;
     }
 
-    /// The admin address.
-    pub fn admin(&self) -> SocketAddr {
-        self.admin
-    }
-
     /// The process id.
     pub fn id(&self) -> u32 {
         self.process.id()

@@ -79,6 +79,10 @@ pub fn cases() -> Vec<Case> {
         let import = format!("(import \"{module}\" \"{function}\" (func (param {parameters})))");
         add("not-granted-import", "", text(&core(&import)), hint);
     }
+    for (name, says) in [(r"\1b[2J", r"\u{1b}[2J"), (&"x".repeat(90_000), "xx…")] {
+        let import = format!(r#"(module (import "wasi_snapshot_preview1" "{name}" (func)) (func (export "_start")))"#);
+        add("not-granted-import", "", text(&import), says);
+    }
     for (what, bytes) in not_wasm() {
         add("not-wasm", what, Entry::Bytes(bytes), "expected a component");
     }

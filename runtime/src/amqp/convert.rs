@@ -22,7 +22,8 @@ pub(super) fn delivery(from: lapin::message::Delivery, queue: &Arc<str>) -> Deli
     }
 }
 
-fn properties(from: &BasicProperties) -> Properties {
+/// The properties of a message in our words, type for type.
+pub fn properties(from: &BasicProperties) -> Properties {
     let text = |text: &Option<ShortString>| text.as_ref().map(|text| text.as_str().to_owned());
     Properties {
         content_type: text(from.content_type()),
@@ -69,7 +70,7 @@ fn from_value(from: &AMQPValue) -> Value {
 }
 
 /// Our properties in lapin's words. Short strings must have been checked: lapin panics on one of more than 255 bytes.
-pub(super) fn to_properties(from: Properties) -> BasicProperties {
+pub fn to_properties(from: Properties) -> BasicProperties {
     let mut to = BasicProperties::default();
     let mut set = |text: Option<String>, with: fn(BasicProperties, ShortString) -> BasicProperties| {
         if let Some(text) = text {

@@ -15,6 +15,9 @@ mod waiting;
 
 pub use connection::Session;
 pub use consumer::{Consumer, Received};
+/// For the fuzz targets: what goes through the host comes and leaves by these.
+#[doc(hidden)]
+pub use convert::{properties, to_properties};
 pub use error::{Reason, Trouble};
 pub use letters::{Letters, count, purge};
 pub use link::{Link, maintain};

@@ -13,7 +13,7 @@ mod reload;
 mod run;
 mod text;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{env, panic::resume_unwind, path::PathBuf, process::ExitCode, thread};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -31,6 +31,11 @@ const FAILED: u8 = 1;
 const WRONG_USAGE: u8 = 2;
 /// The configuration is wrong (`EX_USAGE` of BSD's sysexits).
 const WRONG_CONFIGURATION: u8 = 64;
+
+/// The stack of every thread, in bytes. A header can be nested as deep as a frame of 128 KiB has room for, which is
+/// 26,000 lists, and lapin reads it by a call within a call, of 2.5 KiB each where it is compiled without optimisation. Of
+/// a stack only that is memory which was used once.
+const STACK_BYTES: usize = 128 << 20;
 
 /// WebAssembly workers for RabbitMQ
 #[derive(Parser)]
@@ -141,21 +146,52 @@ impl From<SettingsError> for Failed {
 
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
-    let result = match Cli::parse().command {
-        Command::Run(run) => run.execute(),
-        Command::Check(check) => check.execute(),
-        Command::Reload(reload) => reload.execute(),
-        Command::History(history) => history.execute(),
-        Command::Inspect(inspect) => inspect.execute(),
-        Command::Invoke(invoke) => invoke.execute(),
-        Command::Publish(publish) => publish.execute(),
-        Command::Dead(dead) => dead.execute(),
-        Command::New(new) => new.execute(),
-        Command::Build(build) => build.execute(),
-        Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) => {
-            child::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error)
+    let command = Cli::parse().command;
+    if let Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) = command {
+        return ended(child::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error));
+    }
+    deepen_stacks();
+    // The stack of the program's first thread is not ours to choose.
+    match thread::Builder::new().name("wabbit".to_owned()).spawn(move || ended(command.execute())) {
+        Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
+        Err(error) => ended(Err(Failed::Error(error.into()))),
+    }
+}
+
+/// Gives threads that are not told otherwise a stack of [`STACK_BYTES`], those of lapin among them, which offers no other
+/// way. Who sets the variable has the last word.
+fn deepen_stacks() {
+    const VARIABLE: &str = "RUST_MIN_STACK";
+    if env::var_os(VARIABLE).is_none() {
+        #[expect(unsafe_code, reason = "setting a variable is unsafe where other threads might read it")]
+        // SAFETY: there is no other thread yet.
+        unsafe {
+            env::set_var(VARIABLE, STACK_BYTES.to_string());
         }
-    };
+    }
+}
+
+impl Command {
+    fn execute(self) -> Result<(), Failed> {
+        match self {
+            Self::Run(run) => run.execute(),
+            Self::Check(check) => check.execute(),
+            Self::Reload(reload) => reload.execute(),
+            Self::History(history) => history.execute(),
+            Self::Inspect(inspect) => inspect.execute(),
+            Self::Invoke(invoke) => invoke.execute(),
+            Self::Publish(publish) => publish.execute(),
+            Self::Dead(dead) => dead.execute(),
+            Self::New(new) => new.execute(),
+            Self::Build(build) => build.execute(),
+            // It bounds itself, and is not run from here.
+            Self::CompilePlugin(_) => Err(Failed::Reported),
+        }
+    }
+}
+
+/// What a command ended with, told to the user and as an exit code.
+fn ended(result: Result<(), Failed>) -> ExitCode {
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(Failed::Error(error)) => {

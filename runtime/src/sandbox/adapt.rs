@@ -39,7 +39,7 @@ const TYPES_SECTION_PREFIX: &str = "component-type";
 /// The component that this core module makes.
 ///
 /// Errors: its exports or imports are not of the contract's types.
-pub(super) fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     let (typed, preview1) = look(module)?;
     let mut bytes = module.to_vec();
     if !typed {
@@ -59,7 +59,7 @@ pub(super) fn adapt(module: &[u8]) -> anyhow::Result<Vec<u8>> {
 /// The component that this command makes.
 ///
 /// Errors: it imports more than WASI 0.1.
-pub(super) fn adapt_command(module: &[u8]) -> anyhow::Result<Vec<u8>> {
+pub fn adapt_command(module: &[u8]) -> anyhow::Result<Vec<u8>> {
     let encoder = ComponentEncoder::default().validate(true).module(module)?;
     encoder.adapter(WASI_SNAPSHOT_PREVIEW1_ADAPTER_NAME, WASI_SNAPSHOT_PREVIEW1_COMMAND_ADAPTER)?.encode()
 }

@@ -5,7 +5,7 @@ use std::fmt;
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, Encoding, ExternalKind, Parser, Payload};
 
-use super::Digest;
+use super::{Digest, escape};
 
 /// The version of the contract that this host speaks.
 pub const CONTRACT: &str = "wabbit:worker/handler@0.1.0";
@@ -17,6 +17,8 @@ const HANDLER: &str = "wabbit:worker/handler";
 const COMMAND: &str = "wasi:cli/run";
 /// More names than these are not read: of all that are known, a large component has some hundreds.
 const NAMES_MAX: usize = 10_000;
+/// More bytes of a name are not kept: it is none that a host knows.
+const NAME_BYTES_MAX: usize = 1_000;
 /// More producers than these are not told.
 const PRODUCERS_MAX: usize = 100;
 /// The field of a producers section that names languages.
@@ -152,7 +154,11 @@ pub fn inspect(bytes: &[u8]) -> Inspection {
                 FileKind::NotWasm { problem: format!("has more than {NAMES_MAX} exports and imports") }
             }
             Ok(encoding) => found.kind(encoding),
-            Err(error) => FileKind::NotWasm { problem: format!("is wasm, but truncated or damaged: {error}") },
+            Err(error) => {
+                // Some of its texts have several lines.
+                let error = error.to_string().split_whitespace().collect::<Vec<_>>().join(" ");
+                FileKind::NotWasm { problem: format!("is wasm, but truncated or damaged: {}", shown(&error)) }
+            }
         },
     };
     let mut needs: Vec<_> = GRANTABLE
@@ -214,6 +220,16 @@ fn not_wasm(bytes: &[u8]) -> Option<String> {
     Some(seems.map_or_else(|| "is not wasm".to_owned(), |what| format!("is not wasm: it seems to be {what}")))
 }
 
+/// A name of the file's, for people: in bounds, and so that no terminal acts upon it. Those that a host knows stay as
+/// they are.
+fn shown(name: &str) -> String {
+    let bytes = name.as_bytes();
+    match bytes.get(..NAME_BYTES_MAX) {
+        Some(start) if bytes.len() > NAME_BYTES_MAX => escape(start) + "…",
+        _ => escape(bytes),
+    }
+}
+
 fn made_by(languages: Vec<String>, mut others: Vec<String>) -> Vec<String> {
     if !languages.is_empty() {
         others.retain(|text| !text.starts_with(LANGUAGE));
@@ -259,27 +275,27 @@ impl Found {
                 for export in section {
                     let export = export?;
                     if export.kind != ComponentExternalKind::Type {
-                        self.export(export.name.name.to_owned());
+                        self.export(export.name.name);
                     }
                 }
             }
             Payload::ComponentImportSection(section) => {
                 for import in section {
-                    self.import(import?.name.name.to_owned());
+                    self.import(import?.name.name);
                 }
             }
             Payload::ExportSection(section) => {
                 for export in section {
                     let export = export?;
                     if export.kind == ExternalKind::Func {
-                        self.export(export.name.to_owned());
+                        self.export(export.name);
                     }
                 }
             }
             Payload::ImportSection(section) => {
                 for import in section.into_imports() {
                     let import = import?;
-                    self.import(format!("{}#{}", import.module, import.name));
+                    self.import(&format!("{}#{}", import.module, import.name));
                 }
             }
             _ => {}
@@ -287,15 +303,15 @@ impl Found {
         Ok(())
     }
 
-    fn export(&mut self, name: String) {
+    fn export(&mut self, name: &str) {
         if self.has_room() {
-            self.exports.push(name);
+            self.exports.push(shown(name));
         }
     }
 
-    fn import(&mut self, name: String) {
+    fn import(&mut self, name: &str) {
         if self.has_room() {
-            self.imports.push(name);
+            self.imports.push(shown(name));
         }
     }
 
@@ -310,7 +326,7 @@ impl Found {
         let wasmparser::KnownCustom::Producers(fields) = section.as_known() else { return };
         for field in fields.into_iter().flatten() {
             for value in field.values.into_iter().flatten() {
-                let text = format!("{}: {} {}", field.name, value.name, value.version).trim_end().to_owned();
+                let text = shown(format!("{}: {} {}", field.name, value.name, value.version).trim_end());
                 if self.languages.len() + self.producers.len() >= PRODUCERS_MAX {
                     return;
                 }
@@ -392,6 +408,19 @@ mod tests {
         check(b"\0asm\x01\0\0\0", "is a core module without a handler");
         check(b"\0asm\x0d\0\x01\0", "is a component without a handler");
         check(b"\0asm\x01\0\0\0\x07\x0f\x01", "is wasm, but truncated or damaged");
+        // What a terminal would act upon, and a name without end.
+        let export = |name: &[u8]| {
+            let length = [name.len() as u8 | 0x80, (name.len() >> 7) as u8];
+            let entry = [&[1][..], &length, name, &[0, 0]].concat();
+            let section = [7, entry.len() as u8 | 0x80, (entry.len() >> 7) as u8];
+            [&b"\0asm\x01\0\0\0"[..], &section, &entry].concat()
+        };
+        check(
+            &export(b"wabbit:worker/handler@9\x1b[2J\xc2\x9b"),
+            r"exports `wabbit:worker/handler@9\u{1b}[2J\u{9b}`, a",
+        );
+        let long = ["wabbit:worker/handler@".as_bytes(), &[b'9'; 10_000]].concat();
+        check(&export(&long), &format!("exports `wabbit:worker/handler@{}…`, a version", "9".repeat(978)));
         // Exports without a name of a function that is not there: three bytes each.
         let exports = [&[0xa1, 0x8d, 0x06][..], &[0, 0, 0].repeat(100_001)].concat();
         let section = [&[7, 0xe6, 0xa7, 0x12][..], &exports].concat();

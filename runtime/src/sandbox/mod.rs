@@ -24,6 +24,9 @@ mod plugin;
 mod scope;
 mod secret;
 
+/// For the fuzz targets: in the host, only the child that compiles calls these.
+#[doc(hidden)]
+pub use adapt::{adapt, adapt_command};
 pub use call::Instance;
 pub use config::Config;
 pub use digest::Digest;

@@ -16,11 +16,14 @@ use super::{
     contract::WorkerPre,
     host::Host,
     inspect::{self, FileKind, Inspection},
+    log::escape,
 };
 use crate::folder::{self, Unread};
 
 /// So many plugins that do not compile are remembered.
 const HOPELESS_MAX: usize = 10_000;
+/// More bytes of what is said against a plugin are not kept.
+const COMPLAINT_BYTES_MAX: usize = 4_000;
 /// Goes into the digest of a core module that is compiled as a component.
 const AS_COMPONENT: &[u8] = b"as a component";
 
@@ -288,8 +291,17 @@ enum Code {
     Module(Module),
 }
 
+/// What is said against a plugin. It may repeat names of the plugin's: however long, and made for a terminal to act upon.
+pub(super) fn complaint(text: &str) -> String {
+    let bytes = text.as_bytes();
+    match bytes.get(..COMPLAINT_BYTES_MAX) {
+        Some(start) if bytes.len() > COMPLAINT_BYTES_MAX => escape(start) + "…",
+        _ => escape(bytes),
+    }
+}
+
 pub(super) fn describe(error: &wasmtime::Error) -> String {
-    let text = format!("{error:#}");
+    let text = complaint(&format!("{error:#}"));
     if text.contains("component model async") || text.contains("component-model-async") {
         return "built for component-model async; rebuild with --sync".into();
     }

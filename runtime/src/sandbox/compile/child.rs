@@ -17,7 +17,7 @@ use super::{
     super::{
         LoadError, adapt, engine,
         inspect::{FileKind, inspect},
-        plugin::describe,
+        plugin::{complaint, describe},
     },
     tag,
 };
@@ -87,19 +87,21 @@ fn confine(bounds: &Bounds) -> anyhow::Result<()> {
 /// The code of a plugin, for the host's engine.
 fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Compile(describe(&error));
+    let unfit = |what: String, error: anyhow::Error| {
+        LoadError::NotAHandler(format!("{what}: {}", complaint(&format!("{error:#}"))))
+    };
     let engine = Engine::new(engine::code_config().parallel_compilation(false)).map_err(refused)?;
     match inspect(plugin).kind {
         FileKind::Handler | FileKind::Command => engine.precompile_component(plugin).map_err(refused),
         FileKind::CoreCommand if module => engine.precompile_module(plugin).map_err(refused),
         FileKind::CoreCommand => {
-            let adapted = adapt::adapt_command(plugin)
-                .map_err(|error| LoadError::NotAHandler(format!("does not fit WASI 0.1: {error:#}")))?;
+            let adapted =
+                adapt::adapt_command(plugin).map_err(|error| unfit("does not fit WASI 0.1".to_owned(), error))?;
             engine.precompile_component(&adapted).map_err(refused)
         }
         FileKind::CoreHandler { export } => {
-            let adapted = adapt::adapt(plugin).map_err(|error| {
-                LoadError::NotAHandler(format!("is a core module whose `{export}` does not fit: {error:#}"))
-            })?;
+            let adapted = adapt::adapt(plugin)
+                .map_err(|error| unfit(format!("is a core module whose `{export}` does not fit"), error))?;
             engine.precompile_component(&adapted).map_err(refused)
         }
         kind => Err(LoadError::NotAHandler(kind.to_string())),

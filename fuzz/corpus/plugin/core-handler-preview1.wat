@@ -1,0 +1,8 @@
+;; It asks for WASI 0.1.
+(module
+  (import "wasi_snapshot_preview1" "fd_write" (func (param i32 i32 i32 i32) (result i32)))
+  (import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32)))
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "wabbit:worker/handler@0.1.0#handle") (param i32) (result i32) i32.const 0)
+)

@@ -1,0 +1,6 @@
+;; A handler as a compiler without components makes it.
+(module
+  (memory (export "memory") 1)
+  (func (export "cabi_realloc") (param i32 i32 i32 i32) (result i32) i32.const 1024)
+  (func (export "wabbit:worker/handler@0.1.0#handle") (param i32) (result i32) i32.const 0)
+)

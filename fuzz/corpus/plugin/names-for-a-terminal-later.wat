@@ -1,0 +1,1 @@
+(module (func (export "wabbit:worker/handler@9\1b[2J#handle")))
