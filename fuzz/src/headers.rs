@@ -8,7 +8,7 @@ use amq_protocol::protocol::basic::{AMQPProperties, gen_properties, parse_proper
 use wabbit::amqp::{properties, to_properties};
 use wabbit::delivery::json::{for_command, integer, parse_delivery};
 use wabbit::delivery::{Delivery, Properties, Table, Value};
-use wabbit::outcome::{Failure, FailureKind, RESERVED_PREFIX, SHORT_STRING_MAX, check_carriable};
+use wabbit::outcome::{Failure, FailureKind, SHORT_STRING_MAX, check_carriable, is_reserved};
 use wabbit::settle::copy::{Origin, dead_letter, restore, retry};
 use wabbit::settle::ladder::Rung;
 
@@ -102,7 +102,7 @@ fn for_another_try(delivery: &Delivery) {
 /// Without the host's own headers and these.
 fn without(properties: &Properties, names: &[&str]) -> Properties {
     let mut properties = properties.clone();
-    properties.headers.retain(|(name, _)| !name.starts_with(RESERVED_PREFIX) && !names.contains(&&**name));
+    properties.headers.retain(|(name, _)| !is_reserved(name) && !names.contains(&&**name));
     properties
 }
 

@@ -5,7 +5,8 @@ use std::fmt;
 use serde::Serialize;
 use wasmparser::{ComponentExternalKind, Encoding, ExternalKind, Parser, Payload};
 
-use super::{Digest, escape};
+use super::Digest;
+use crate::escape::escape;
 
 /// The version of the contract that this host speaks.
 pub const CONTRACT: &str = "wabbit:worker/handler@0.1.0";

@@ -16,9 +16,11 @@ use super::{
     contract::WorkerPre,
     host::Host,
     inspect::{self, FileKind, Inspection},
-    log::escape,
 };
-use crate::folder::{self, Unread};
+use crate::{
+    escape::escape,
+    folder::{self, Unread},
+};
 
 /// So many plugins that do not compile are remembered.
 const HOPELESS_MAX: usize = 10_000;
