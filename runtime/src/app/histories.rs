@@ -14,6 +14,9 @@ use crate::{
 /// So many workers' histories are kept; those of workers that are gone among them.
 const WORKERS_MAX: usize = 10_000;
 
+/// Bytes of what is kept of a reason; the log has all of it.
+const REASON_BYTES_MAX: usize = 1024;
+
 /// All of them.
 pub struct Histories {
     workers: Mutex<BTreeMap<String, History>>,
@@ -42,10 +45,11 @@ impl Histories {
         event: Event,
         cause: Cause,
         about: About<'_>,
-        reason: String,
+        mut reason: String,
         took: Option<Duration>,
     ) {
         let About { plugin, digest } = about;
+        reason.truncate(reason.floor_char_boundary(REASON_BYTES_MAX));
         let (word, took) = (event.as_str(), took.unwrap_or_default());
         match event {
             // What is wrong was told in full, with its file and line.

@@ -37,8 +37,21 @@ const URLS: &[&str] = &[
 ];
 
 /// Names of stores that others have, or that lead to somebody's.
-const STORES: &[&str] =
-    &["", "good", "slow", "hostile", "orders", "MINE", "mine ", "mine\0", "../mine", "mine/../good", "dedupe", "%", "*"];
+const STORES: &[&str] = &[
+    "",
+    "good",
+    "slow",
+    "hostile",
+    "orders",
+    "MINE",
+    "mine ",
+    "mine\0",
+    "../mine",
+    "mine/../good",
+    "dedupe",
+    "%",
+    "*",
+];
 
 /// Names of values that it is not given.
 const NAMES: &[&str] =
