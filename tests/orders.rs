@@ -59,7 +59,7 @@ async fn a_shop_sees_its_mail_and_reports_arrive() {
         let expected = json!({
             "name": worker, "state": "consuming", "plugin": format!("{plugin}.wasm"),
             "digest": serde_json::from_str::<Value>(&inspected).unwrap()["digest"],
-            "queues": [plugin], "in_flight": 0, "last_error": null,
+            "queues": [plugin], "in_flight": 0, "last_error": null, "probation": null, "refused": null,
             "counts": {"acked": 25, "requeued": 0, "retried": 0, "dead-lettered": 0, "put-back": 0, "skipped": 0},
         });
         assert_eq!(row, expected);

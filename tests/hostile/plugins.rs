@@ -1,6 +1,6 @@
 //! Plugins that are loaded as any other, and do harm when they run: core modules that no compiler would make.
 
-use super::corpus::Verdict::{self, Fails};
+use super::corpus::Verdict::{self, Fails, Refused};
 use super::corpus::{Attack, Case, case};
 
 /// A handler as a core module: what stands in it, and what its function answers with.
@@ -39,7 +39,6 @@ macro_rules! publications {
     };
 }
 const TIME: Verdict = Fails("time-limit", "the limit of");
-const MEMORY: Verdict = Fails("memory-limit", "the limit of 16.0 MiB");
 /// Elements that a table may grow to when it is asked for more, again and again, until it is refused.
 const GROW_TABLE: &str = "(loop $more (br_if $more (i32.ne (table.grow $t (ref.null func) (i32.const 10000)) (i32.const -1)))) \
      (if (i32.gt_u (table.size $t) (i32.const 65536)) (then (loop $l (br $l)))) unreachable";
@@ -53,27 +52,42 @@ fn modules() -> Vec<(&'static str, &'static str, Module, Verdict)> {
     let deep = "(func $deep (call $deep))";
     let starts = "(start $for_ever) (func $for_ever (loop $again (br $again)))";
     vec![
-        ("loop-in-start", "computes without end before it is called", Module { more: starts, ..GOOD }, TIME),
-        ("loop-in-start", "", Module { more: long, realloc: "call $for_ever i32.const 8", ..GOOD }, TIME),
-        ("loop-in-start", "", Module { more: long, post: "call $for_ever", ..GOOD }, TIME),
+        (
+            "endless-start",
+            "computes without end before it can be called",
+            Module { more: starts, ..GOOD },
+            Refused("cannot be instantiated: time-limit"),
+        ),
+        (
+            "loop-around-the-call",
+            "computes without end where its memory is asked for, or after its answer",
+            Module { more: long, realloc: "call $for_ever i32.const 8", ..GOOD },
+            TIME,
+        ),
+        ("loop-around-the-call", "", Module { more: long, post: "call $for_ever", ..GOOD }, TIME),
         (
             "trap-in-start",
-            "traps or fills the stack before it is called",
+            "traps or fills the stack before it can be called",
             Module { more: "(start $bad) (func $bad unreachable)", ..GOOD },
-            Fails("trap", "unreachable"),
+            Refused("cannot be instantiated: trap"),
         ),
         (
             "trap-in-start",
             "",
             Module { more: "(start $deep) (func $deep (call $deep))", ..GOOD },
+            Refused("cannot be instantiated: trap"),
+        ),
+        (
+            "deep-recursion-around-the-call",
+            "fills the stack where its memory is asked for",
+            Module { more: deep, realloc: "call $deep i32.const 8", ..GOOD },
             Fails("trap", "stack"),
         ),
-        ("trap-in-start", "", Module { more: deep, realloc: "call $deep i32.const 8", ..GOOD }, Fails("trap", "stack")),
         (
             "memory-from-the-start",
             "is made with more memory than it may have",
             Module { memory: "300", ..GOOD },
-            MEMORY,
+            Refused("cannot be instantiated: memory-limit"),
         ),
         (
             "memory-grown-by-hand",

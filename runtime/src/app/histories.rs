@@ -53,7 +53,7 @@ impl Histories {
         let (word, took) = (event.as_str(), took.unwrap_or_default());
         match event {
             // What is wrong was told in full, with its file and line.
-            Event::Refused => tracing::warn!(%worker, %plugin, %digest, "refused"),
+            Event::Refused => tracing::debug!(%worker, %plugin, %digest, "refused"),
             Event::RolledBack => tracing::error!(%worker, %plugin, %digest, "rolled back: {reason}"),
             Event::Kept => tracing::warn!(%worker, %plugin, "{reason}"),
             Event::Started if cause == Cause::Start => tracing::debug!(%worker, %plugin, %digest, ?took, "{word}"),

@@ -5,12 +5,14 @@ mod turns;
 
 use std::{
     collections::{BTreeMap, HashMap},
+    panic::AssertUnwindSafe,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError},
     time::Duration,
 };
 
 use anyhow::Context as _;
+use futures_util::FutureExt as _;
 use tokio::{
     sync::{Mutex, Semaphore, mpsc},
     task::JoinSet,
@@ -27,6 +29,10 @@ use crate::{
 
 /// Workers that were looked into and are not taken yet.
 const LOOKED_MAX: usize = 16;
+/// Versions that are tried at once: one that takes its time holds up no other.
+const TRIED_MAX: usize = 64;
+/// For an instance to be made of one.
+const TRY_TIME: Duration = Duration::from_secs(5);
 
 /// What makes versions, one for the host.
 pub struct Loader {
@@ -143,8 +149,7 @@ impl Loader {
         let mut by_plugin: BTreeMap<String, Vec<Wish>> = BTreeMap::new();
         for wish in wishes {
             if let Some(plugin) = wish.plugin.clone() {
-                let result = self.ready(&settings, &wish, Ok(plugin)).await;
-                let _ = looked.send(Looked { manifest: wish.manifest, result }).await;
+                self.tell(&settings, wish, Ok(plugin), &looked).await;
                 continue;
             }
             by_plugin.entry(wish.manifest.plugin.clone()).or_default().push(wish);
@@ -152,19 +157,39 @@ impl Loader {
         let (sender, mut plugins) = mpsc::channel(LOOKED_MAX);
         let wanted = by_plugin.iter().map(|(name, wishes)| (name.clone(), Wanted::by(wishes)));
         let load = load_plugins(self, &settings, wanted.collect(), sender);
+        let mut tries = JoinSet::new();
         let take = async {
             while let Some((name, loaded)) = plugins.recv().await {
                 for wish in by_plugin.remove(&name).unwrap_or_default() {
-                    let result = self.ready(&settings, &wish, loaded.clone()).await;
-                    // Whoever takes them has stopped when this fails, and then nobody wants the rest.
-                    let _ = looked.send(Looked { manifest: wish.manifest, result }).await;
+                    while tries.len() >= TRIED_MAX {
+                        tries.join_next().await;
+                    }
+                    let (loader, settings, loaded) = (Arc::clone(self), Arc::clone(&settings), loaded.clone());
+                    let looked = looked.clone();
+                    tries.spawn(async move { loader.tell(&settings, wish, loaded, &looked).await });
                 }
             }
+            while tries.join_next().await.is_some() {}
         };
         tokio::join!(load, take);
     }
 
-    /// What becomes of a manifest with its plugin.
+    /// What becomes of a manifest with its plugin, told to whoever waits for it.
+    async fn tell(
+        &self,
+        settings: &Settings,
+        wish: Wish,
+        loaded: Result<Arc<Plugin>, Unloaded>,
+        looked: &mpsc::Sender<Looked>,
+    ) {
+        // A mistake of the host's refuses this version alone.
+        let result = AssertUnwindSafe(self.ready(settings, &wish, loaded)).catch_unwind().await;
+        let result =
+            result.unwrap_or_else(|_| Err(report::Problem::new("the host panicked while it tried the plugin")));
+        // Whoever takes them has stopped when this fails, and then nobody wants the rest.
+        let _ = looked.send(Looked { manifest: wish.manifest, result }).await;
+    }
+
     async fn ready(
         &self,
         settings: &Settings,
@@ -198,13 +223,22 @@ impl Loader {
 
 /// Makes an instance of a version, and has it handle its smoke test. Leaves no trace, unless the manifest says so.
 async fn try_out(settings: &Settings, scratch: &Grantor, version: &Version) -> Result<(), LoadError> {
-    let (manifest, log) = (Arc::clone(&version.manifest), Arc::clone(&version.scope.log));
-    let scope = self::version(settings, scratch, manifest, Arc::clone(&version.plugin), log)?.scope;
+    let scope = |time: Duration| {
+        let mut manifest = Manifest::clone(&version.manifest);
+        manifest.limits.time = time;
+        let (plugin, log) = (Arc::clone(&version.plugin), Arc::clone(&version.scope.log));
+        self::version(settings, scratch, Arc::new(manifest), plugin, log).map(|version| version.scope)
+    };
+    let time = version.scope.limits.time;
     let failed = |what: &str, failure: Failure| {
         let Failure { kind, error } = version.scope.grants.redactor.failure(failure);
         LoadError::Tried(format!("{what}: {kind}: {error}"))
     };
-    version.plugin.instantiate(&scope).await.map_err(|failure| failed("cannot be instantiated", failure))?;
+    version
+        .plugin
+        .instantiate(&scope(time.min(TRY_TIME))?)
+        .await
+        .map_err(|failure| failed("cannot be instantiated", failure))?;
     let reload = &version.manifest.reload;
     let Some(smoke) = &reload.smoke else { return Ok(()) };
     let path = settings.project().join(smoke);
@@ -213,10 +247,10 @@ async fn try_out(settings: &Settings, scratch: &Grantor, version: &Version) -> R
         .map_err(|error| error.to_string())
         .and_then(|text| delivery::json::parse_delivery(&text, queue).map_err(|error| error.to_string()))
         .map_err(|error| LoadError::Grant(format!("the smoke test `{}` cannot be read: {error}", path.display())))?;
-    let scope = if reload.smoke_effects { &version.scope } else { &scope };
+    let scope = if reload.smoke_effects { Arc::clone(&version.scope) } else { scope(time)? };
     let what = format!("fails its smoke test `{}`", path.display());
     let Outcome { settlement, publications } =
-        version.plugin.handle(&delivery, scope).await.map_err(|failure| failed(&what, failure))?;
+        version.plugin.handle(&delivery, &scope).await.map_err(|failure| failed(&what, failure))?;
     let answered = match settlement {
         Settlement::Ack => Ok(()),
         Settlement::DeadLetter(reason) => Err(Failure::new(FailureKind::DeadLettered, reason)),

@@ -4,17 +4,14 @@ mod arguments;
 mod dedupe;
 mod folder;
 mod grant;
+mod reload;
 mod topology;
 
-use std::{
-    collections::BTreeMap,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use super::{
     Ack, Backoff, BreakerPolicy, Ceilings, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Manifest,
-    Order, Publish, PublishGrant, Queue, Reload, Unroutable,
+    Order, Publish, PublishGrant, Queue, Unroutable,
     limits::limits,
     read::{self, Planned, Section},
     report::{Place, Problem},
@@ -40,9 +37,6 @@ const BREAKER_WINDOW_MIN: usize = 2;
 const BREAKER_WINDOW_MAX: usize = 1_000;
 const BREAKER_PAUSE_MIN: Duration = Duration::from_millis(100);
 const BREAKER_PAUSE_MAX: Duration = Duration::from_secs(60 * 60);
-const PROBATION_MAX: usize = 100_000;
-const PROBATION_TIME_MIN: Duration = Duration::from_secs(1);
-const PROBATION_TIME_MAX: Duration = Duration::from_secs(60 * 60);
 const UNROUTABLE: &[(&str, Unroutable)] = &[("fail", Unroutable::Fail), ("drop", Unroutable::Drop)];
 
 /// Validates the text of one manifest. The path gives the worker its name; the file is not looked at.
@@ -76,7 +70,7 @@ fn parse_with_places(
             consume: taken,
             publish: top.section("publish", publish),
             grant: top.section("grant", grant),
-            reload: top.section("reload", reload),
+            reload: top.section("reload", reload::reload),
             path: path.to_owned(),
             name,
             declare,
@@ -244,27 +238,6 @@ fn breaker(section: &mut Section<'_>) -> BreakerPolicy {
     }
 }
 
-fn reload(section: &mut Section<'_>) -> Reload {
-    let default = Reload::default();
-    let smoke_effects = section.flag("smoke-effects");
-    if smoke_effects.is_some() && !section.has("smoke") {
-        section.report("smoke-effects", Problem::new("there is no `smoke` that could have effects"));
-    }
-    let probation = section.integer("probation", 0..=PROBATION_MAX).and_then(|probation| u32::try_from(probation).ok());
-    Reload {
-        smoke: section.checked("smoke", |path| match path {
-            "" => Err(Problem::new("an empty path")),
-            path => Ok(PathBuf::from(path)),
-        }),
-        smoke_effects: smoke_effects.unwrap_or(default.smoke_effects),
-        probation: probation.unwrap_or(default.probation),
-        probation_time: section
-            .duration("probation-time", PROBATION_TIME_MIN..=PROBATION_TIME_MAX)
-            .unwrap_or(default.probation_time),
-        margin: section.number("margin", 0.0..=1.0).unwrap_or(default.margin),
-    }
-}
-
 fn publish(section: &mut Section<'_>) -> Publish {
     Publish { unroutable: section.one_of("unroutable", UNROUTABLE).unwrap_or_default() }
 }
@@ -324,7 +297,8 @@ mod tests {
     use crate::{
         delivery::Value,
         manifest::{
-            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, SecretSource,
+            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, Reload,
+            SecretSource,
         },
     };
 
