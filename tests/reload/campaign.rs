@@ -13,10 +13,10 @@ use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, 
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::watch;
 
-use super::stamped::{WORKER, digest, history, plugin, put, stage, version};
+use super::stamped::{WORKER, digest, history, plugin, put, version};
 use crate::harness::amqp::{Peer, persistent};
-use crate::harness::wait_until;
-use crate::outcomes::Stage;
+use crate::harness::{places, wait_until};
+use crate::outcomes::{Stage, backstage, curtain};
 
 /// How many changes `make test` makes, of which seed, and the messages of a second meanwhile.
 const CHANGES: usize = 200;
@@ -92,7 +92,11 @@ struct Seen {
 async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String {
     let mut rng = Rng::with_seed(seed);
     let manifest = format!("{WORKER}[reload]\nprobation-time = \"5s\"\n");
-    let stage = stage("reloads", "", &manifest).await;
+    // Each version is new to it: none is compiled already.
+    let cache = places::folder("cache");
+    let (vhost, folder, config) = backstage("reloads", "", &[("w", &manifest)]).await;
+    let config = config.plugin_bytes("stamped.wasm", &version(0, "good"));
+    let stage = curtain(vhost, folder, config.environment("XDG_CACHE_HOME", cache.path().to_str().unwrap())).await;
     let began = Instant::now();
     let stop = Arc::new(AtomicBool::new(false));
     let sent = Arc::new(AtomicU32::new(0));

@@ -38,6 +38,8 @@ async fn another_file_is_another_version() {
     );
     assert_eq!(stage.handled(&["b"]).await, [1]);
     assert_eq!(row(&stage.host, "w").await["digest"], digest(&one));
+    // What it published comes before its ack.
+    stage.wait_for_settled("w", "acked", 2).await;
     assert_eq!(row(&stage.host, "w").await["probation"], json!({ "handled": 1, "failed": 0 }));
     // After twenty deliveries it has proved itself.
     let more: Vec<_> = (0..19).map(|number| number.to_string()).collect();
