@@ -114,7 +114,7 @@ async fn a_version_that_fails_is_taken_back() {
         assert!(entry["reason"].as_str().unwrap().contains("deliveries failed"), "{entry}");
         assert_eq!(row(&stage.host, "w").await["digest"], digest(&version(0, "good")));
         stage.expect_empty(&["work", "work.dead"]).await;
-        assert_eq!(stage.settled("w", "acked").await, 30);
+        stage.wait_for_settled("w", "acked", 30).await;
         assert_eq!(stage.settled("w", "retried").await, 0);
         // It is not tried again, however it is asked for, until the file is another one.
         let count = history(&stage.host, "w").await.len();
