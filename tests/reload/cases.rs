@@ -126,6 +126,11 @@ async fn a_version_that_fails_is_taken_back() {
         assert_eq!(wait_for(&stage.host, "w", "swapped").await["reason"], "failure");
         assert_eq!(stage.handled(&["x"]).await, [0]);
         assert_eq!(row(&stage.host, "w").await["refused"], entry["reason"]);
+        stage.manifest("w", &format!("{WORKER}[consume]\nprefetch = 77\n"));
+        wait_for(&stage.host, "w", "reconsumed").await;
+        stage.host.wait_for_log("consuming").await;
+        assert_eq!(stage.handled(&["y", "z"]).await, [0, 0]);
+        assert_eq!(row(&stage.host, "w").await["refused"], entry["reason"]);
         let two = version(2, "good");
         put(&plugin(&stage.host), &two);
         wait_for_version(&stage.host, "w", &two).await;

@@ -153,6 +153,8 @@ impl Worker {
         before: Option<Arc<Self>>,
     ) -> Self {
         let manifest = Arc::clone(&version.manifest);
+        // What the one before it had to take back is no better with this one.
+        let rolled_back = Mutex::new(before.as_ref().and_then(|before| before.rolled_back()));
         let version = match &before {
             Some(before) => after(&before.version(), version),
             None => version,
@@ -166,7 +168,7 @@ impl Worker {
             metrics,
             replaced: AtomicBool::new(false),
             histories,
-            rolled_back: Mutex::default(),
+            rolled_back,
             state: watch::Sender::new(State::Waiting),
             stop,
             ended: CancellationToken::new(),
