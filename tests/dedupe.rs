@@ -53,6 +53,21 @@ async fn what_is_done_is_skipped() {
 }
 
 #[tokio::test]
+async fn what_is_done_is_known_to_a_worker_that_is_consumed_anew() {
+    let dedupe = "{ by = \"message-id\", memory = true }";
+    let stage = stage("skipped-anew", "", &[("probe", &worker("work", dedupe))]).await;
+    stage.send("m-1", ECHO).await;
+    counts(&stage, "probe", 1, 0).await;
+    let manifest = stage.host.manifests().join("probe.toml");
+    let text = std::fs::read_to_string(&manifest).unwrap();
+    std::fs::write(&manifest, format!("{text}prefetch = 7\n")).unwrap();
+    crate::reload::wait_for(&stage.host, "probe", "reconsumed").await;
+    stage.send("m-1", ECHO).await;
+    stage.send("m-2", ECHO).await;
+    counts(&stage, "probe", 2, 1).await;
+}
+
+#[tokio::test]
 async fn a_header_tells_messages_apart() {
     let stage = stage("by-header", "", &[("probe", &worker("work", "\"header:order\""))]).await;
     let values = [

@@ -7,3 +7,5 @@ mod campaign;
 mod cases;
 mod stamped;
 mod watching;
+
+pub(crate) use stamped::wait_for;

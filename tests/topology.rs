@@ -197,19 +197,18 @@ publish = ["/@out"]
     assert_eq!(peer.try_count(&vhost.unique("plain")).await, Some(0));
 }
 
+/// A worker on a queue that the broker names, which hears all of `@news`.
+pub(crate) fn nameless(plugin: &str) -> String {
+    format!(
+        "plugin = \"{plugin}.wasm\"\n[[exchange]]\nname = \"@news\"\ntype = \"fanout\"\n[[queue]]\nname = \"\"\n\
+         bind = [{{ exchange = \"@news\" }}]\n"
+    )
+}
+
 #[tokio::test]
 async fn a_queue_that_the_server_names_has_the_workers_dead_letters() {
-    let manifest = r#"
-plugin = "probe.wasm"
-[[exchange]]
-name = "@news"
-type = "fanout"
-[[queue]]
-name = ""
-bind = [{ exchange = "@news" }]
-"#;
     let name = format!("nameless-{}", std::process::id());
-    let stage = stage("server-named", "", &[(&name, manifest)]).await;
+    let stage = stage("server-named", "", &[(&name, &nameless("probe"))]).await;
     stage.peer.publish(&stage.named("@news"), "", br#"{"do":"error","text":"no"}"#, persistent()).await;
     let letter = stage.peer.take(&format!("{name}.dead"), DEADLINE).await;
     assert!(letter.text_header("x-wabbit-queue").unwrap().starts_with("amq.gen-"), "{letter:?}");

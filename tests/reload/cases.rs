@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::stamped::{WORKER, by, digest, events, history, plugin, put, stage, version, wait_for, wait_for_version};
 use crate::harness::{DEADLINE, host, process, wait_until};
 use crate::outcomes::{Stage, backstage, curtain, row};
+use crate::topology::nameless;
 
 impl Stage {
     fn manifest(&self, worker: &str, text: &str) {
@@ -155,6 +156,17 @@ async fn a_share_that_the_margin_allows_is_no_reason() {
 }
 
 #[tokio::test]
+async fn its_time_ends_a_probation_without_deliveries() {
+    let stage = stage("reload-time", "", &format!("{WORKER}[reload]\nprobation-time = \"1s\"\n")).await;
+    put(&plugin(&stage.host), &version(1, "fail"));
+    wait_for(&stage.host, "w", "proved").await;
+    // What it fails is its own from then on.
+    stage.send("x", "1").await;
+    stage.take("work.dead", 1).await;
+    assert_eq!(row(&stage.host, "w").await["digest"], digest(&version(1, "fail")));
+}
+
+#[tokio::test]
 async fn without_probation_failures_are_the_messages_own() {
     let manifest = format!("{WORKER}[reload]\nprobation = 0\n");
     let stage = stage("reload-at-once", "", &manifest).await;
@@ -238,7 +250,8 @@ async fn manifests_come_change_and_go() {
 async fn a_plugin_that_is_deleted_is_kept() {
     let stage = stage("reload-deleted", "", WORKER).await;
     fs::remove_file(plugin(&stage.host)).unwrap();
-    wait_for(&stage.host, "w", "kept").await;
+    let entry = wait_for(&stage.host, "w", "kept").await;
+    assert!(entry["reason"].as_str().unwrap().contains("No such file"), "{entry}");
     assert_eq!(stage.handled(&["a"]).await, [0]);
     let one = version(1, "good");
     put(&plugin(&stage.host), &one);
@@ -269,18 +282,8 @@ async fn a_delivery_ends_with_the_version_that_it_began_with() {
 
 #[tokio::test]
 async fn queues_of_the_brokers_naming_keep_their_name() {
-    let manifest = r#"
-plugin = "stamped.wasm"
-[[exchange]]
-name = "@news"
-type = "fanout"
-[[queue]]
-name = ""
-bind = [{ exchange = "@news" }]
-[grant]
-publish = [{ to = "/#", unroutable = "drop" }]
-"#;
-    let stage = stage("reload-server-named", "", manifest).await;
+    let manifest = nameless("stamped") + "[grant]\npublish = [{ to = \"/#\", unroutable = \"drop\" }]\n";
+    let stage = stage("reload-server-named", "", &manifest).await;
     stage.peer.publish(&stage.named("@news"), "", b"1", crate::outcomes::id(1)).await;
     stage.wait_for_settled("w", "acked", 1).await;
     stage.host.clear_logs();
@@ -340,9 +343,14 @@ async fn settings_change_or_wait_for_a_start() {
     let settings = stage.settings();
     put(&settings, b"grace = \"7s\"\n[limits]\npublications = 1\nrunning = 3\n");
     let entry = wait_for(&stage.host, "w", "swapped").await;
-    assert_eq!((&entry["cause"], &entry["reason"]), (&json!("file"), &json!("")));
+    assert_eq!((&entry["cause"], &entry["reason"]), (&json!("file"), &json!("wabbit.toml")));
     stage.host.wait_for_log("grace, limits").await;
     stage.host.wait_for_log("changes of `limits.running` hold when the host is started again").await;
+    put(&settings, b"grace = \"7s\"\n[compile]\nfile = \"1KiB\"\n");
+    stage.host.wait_for_log("compile.file").await;
+    put(&plugin(&stage.host), &version(1, "good"));
+    let entry = wait_for(&stage.host, "w", "kept").await;
+    assert!(entry["reason"].as_str().unwrap().contains("the limit is 1.0 KiB"), "{entry}");
     put(&settings, b"graze = 1\n");
     stage.host.wait_for_log("the settings stay as they are").await;
     assert_eq!(stage.handled(&["a"]).await, [0]);

@@ -147,7 +147,11 @@ async fn ask<T: Serialize>(host: &Host, ask: impl FnOnce(oneshot::Sender<T>) -> 
     let asked = host.asks.send(ask(sender)).await;
     match (asked, answer.await) {
         (Ok(()), Ok(answer)) => Json(answer).into_response(),
-        _ => (StatusCode::SERVICE_UNAVAILABLE, "the host is stopping, or cannot read its folders\n").into_response(),
+        _ => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "the host is stopping, cannot read its folders, or has too many who wait for this already\n",
+        )
+            .into_response(),
     }
 }
 

@@ -11,7 +11,7 @@ use crate::{
     telemetry::Metrics,
 };
 
-/// So many workers' histories are kept; those of workers that are gone among them.
+/// So many workers' histories are kept. Those of workers that are gone make room first.
 const WORKERS_MAX: usize = 10_000;
 
 /// Bytes of what is kept of a reason; the log has all of it.
@@ -66,7 +66,11 @@ impl Histories {
         let entry = Entry { at: SystemTime::now(), event, cause, plugin, digest, reason, took_ms };
         let mut workers = self.lock();
         if !workers.contains_key(worker) && workers.len() == WORKERS_MAX {
-            workers.pop_first();
+            let gone = workers.iter().find(|(_, history)| history.is_over()).map(|(name, _)| name.clone());
+            match gone {
+                Some(name) => _ = workers.remove(&name),
+                None => _ = workers.pop_first(),
+            }
         }
         workers.entry(worker.to_owned()).or_default().add(entry);
     }
@@ -78,5 +82,28 @@ impl Histories {
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, History>> {
         self.workers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn those_that_are_gone_make_room() {
+        let histories = Histories::new(Metrics::default());
+        let note = |worker: &str, event| {
+            let about = About { plugin: "a.wasm", digest: "" };
+            histories.note(worker, event, Cause::File, about, String::new(), None);
+        };
+        for number in 0..WORKERS_MAX {
+            note(&format!("w{number:05}"), Event::Started);
+        }
+        note("w00700", Event::Stopped);
+        note("another", Event::Started);
+        assert!(histories.of("w00700").is_none());
+        assert!(histories.of("w00000").is_some() && histories.of("another").is_some());
+        note("one-more", Event::Started);
+        assert_eq!(histories.lock().len(), WORKERS_MAX);
     }
 }

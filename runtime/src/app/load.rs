@@ -146,12 +146,9 @@ impl Loader {
 
     /// Looks into manifests, each as soon as its plugin is there: one that is in the cache waits for no compiler.
     pub async fn look(self: &Arc<Self>, settings: Arc<Settings>, wishes: Vec<Wish>, looked: mpsc::Sender<Looked>) {
+        let (with_plugin, without): (Vec<_>, Vec<_>) = wishes.into_iter().partition(|wish| wish.plugin.is_some());
         let mut by_plugin: BTreeMap<String, Vec<Wish>> = BTreeMap::new();
-        for wish in wishes {
-            if let Some(plugin) = wish.plugin.clone() {
-                self.tell(&settings, wish, Ok(plugin), &looked).await;
-                continue;
-            }
+        for wish in without {
             by_plugin.entry(wish.manifest.plugin.clone()).or_default().push(wish);
         }
         let (sender, mut plugins) = mpsc::channel(LOOKED_MAX);
@@ -159,19 +156,34 @@ impl Loader {
         let load = load_plugins(self, &settings, wanted.collect(), sender);
         let mut tries = JoinSet::new();
         let take = async {
+            for wish in with_plugin {
+                let Some(plugin) = wish.plugin.clone() else { continue };
+                self.try_beside(&mut tries, &settings, wish, Ok(plugin), &looked).await;
+            }
             while let Some((name, loaded)) = plugins.recv().await {
                 for wish in by_plugin.remove(&name).unwrap_or_default() {
-                    while tries.len() >= TRIED_MAX {
-                        tries.join_next().await;
-                    }
-                    let (loader, settings, loaded) = (Arc::clone(self), Arc::clone(&settings), loaded.clone());
-                    let looked = looked.clone();
-                    tries.spawn(async move { loader.tell(&settings, wish, loaded, &looked).await });
+                    self.try_beside(&mut tries, &settings, wish, loaded.clone(), &looked).await;
                 }
             }
             while tries.join_next().await.is_some() {}
         };
         tokio::join!(load, take);
+    }
+
+    /// Has a manifest tried with its plugin beside the others, once there is a place.
+    async fn try_beside(
+        self: &Arc<Self>,
+        tries: &mut JoinSet<()>,
+        settings: &Arc<Settings>,
+        wish: Wish,
+        loaded: Result<Arc<Plugin>, Unloaded>,
+        looked: &mpsc::Sender<Looked>,
+    ) {
+        while tries.len() >= TRIED_MAX {
+            tries.join_next().await;
+        }
+        let (loader, settings, looked) = (Arc::clone(self), Arc::clone(settings), looked.clone());
+        tries.spawn(async move { loader.tell(&settings, wish, loaded, &looked).await });
     }
 
     /// What becomes of a manifest with its plugin, told to whoever waits for it.

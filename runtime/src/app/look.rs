@@ -13,7 +13,7 @@ use crate::{
     folder::Stamp,
     manifest::{read_folder, report::Problem},
     reload::{Candidate, Wanted},
-    sandbox::{Digest, Source},
+    sandbox::{Digest, LoadError, Source},
 };
 
 /// A file that was written so shortly before it was read may be written again and look the same: its digest is not kept.
@@ -28,6 +28,8 @@ pub(super) struct Looked {
     pub wanted: Wanted,
     /// What is wrong with manifests, by file.
     pub problems: BTreeMap<PathBuf, Vec<Problem>>,
+    /// Why there is no plugin to be had, by worker.
+    pub missing: BTreeMap<String, String>,
 }
 
 impl Digests {
@@ -40,35 +42,40 @@ impl Digests {
         let without_word =
             folder.problems.keys().chain(written).filter(|path| path.parent() == Some(&settings.manifests));
         wanted.unsaid.extend(without_word.map(|path| name_of(path)));
-        let mut digests: HashMap<String, Option<Digest>> = HashMap::new();
+        let mut missing = BTreeMap::new();
+        let mut digests: HashMap<String, Result<Digest, String>> = HashMap::new();
         for manifest in folder.manifests {
             if is_written(&settings.plugins.join(&manifest.plugin)) {
                 wanted.unsaid.insert(manifest.name);
                 continue;
             }
-            let known = digests.get(&manifest.plugin).copied();
-            let plugin = known.unwrap_or_else(|| self.digest(settings, &manifest.plugin));
-            digests.insert(manifest.plugin.clone(), plugin);
+            let digest = digests.entry(manifest.plugin.clone());
+            let digest =
+                digest.or_insert_with_key(|plugin| self.digest(settings, plugin).map_err(|error| error.to_string()));
+            if let Err(error) = digest {
+                missing.insert(manifest.name.clone(), error.clone());
+            }
+            let plugin = digest.as_ref().ok().copied();
             wanted.candidates.insert(manifest.name.clone(), Candidate { manifest: Arc::new(manifest), plugin });
         }
         self.0.retain(|name, _| digests.contains_key(name));
-        Ok(Looked { wanted, problems: folder.problems })
+        Ok(Looked { wanted, problems: folder.problems, missing })
     }
 
-    /// The digest of a plugin, if its file can be read.
-    fn digest(&mut self, settings: &Settings, name: &str) -> Option<Digest> {
-        let stamp = Stamp::of(&settings.plugins.join(name)).ok()?;
+    /// The digest of a plugin. Errors: why its file cannot be read.
+    fn digest(&mut self, settings: &Settings, name: &str) -> Result<Digest, LoadError> {
+        let stamp = Stamp::of(&settings.plugins.join(name))?;
         if let Some((then, digest)) = self.0.get(name)
             && *then == stamp
         {
-            return Some(*digest);
+            return Ok(*digest);
         }
-        let digest = Source::read_in(&settings.plugins, name, settings.compile.file).ok()?.digest;
+        let digest = Source::read_in(&settings.plugins, name, settings.compile.file)?.digest;
         match SystemTime::now().duration_since(stamp.changed()) {
             Ok(age) if age > YOUNG => _ = self.0.insert(name.to_owned(), (stamp, digest)),
             _ => _ = self.0.remove(name),
         }
-        Some(digest)
+        Ok(digest)
     }
 }
 
@@ -107,8 +114,9 @@ mod tests {
         fs::write(&c, "half").unwrap();
         let written = BTreeSet::from([c.clone(), settings.manifests.join("b.toml")]);
         let mut look = |written: &BTreeSet<PathBuf>| {
-            let Looked { wanted, problems } = digests.look(&settings, written).unwrap();
+            let Looked { wanted, problems, missing } = digests.look(&settings, written).unwrap();
             assert_eq!(problems.into_keys().collect::<Vec<_>>(), [settings.manifests.join("bad.toml")]);
+            assert!(missing.keys().eq(["d"]), "{missing:?}");
             let candidates = wanted.candidates.into_iter().map(|(name, candidate)| (name, candidate.plugin));
             (candidates.collect::<BTreeMap<_, _>>(), wanted.unsaid)
         };

@@ -38,6 +38,8 @@ use crate::{
 const MADE_MAX: usize = 16;
 /// What is asked of the loop and not taken yet.
 pub(super) const ASKED_MAX: usize = 16;
+/// Those who wait for what they asked for; more are told to try again.
+const WAITING_MAX: usize = 64;
 /// A worker that takes the place of another one, whose queues must not be without a consumer, has so long to begin.
 const HANDOVER_MAX: Duration = Duration::from_secs(10);
 
@@ -96,6 +98,8 @@ pub(super) struct Reloader {
     problems: BTreeMap<PathBuf, Vec<Problem>>,
     /// Workers whose plugin is gone, as it was told.
     kept: BTreeSet<String>,
+    /// Workers whose versions were made by settings that have changed since.
+    stale: BTreeSet<String>,
     /// What is being made.
     orders: BTreeMap<String, Order>,
     made: mpsc::Sender<Looked>,
@@ -109,6 +113,8 @@ struct Order {
     candidate: Candidate,
     cause: Cause,
     since: Instant,
+    /// Whether settings that changed are its reason, or one of them.
+    anew: bool,
 }
 
 struct Waiting {
@@ -142,6 +148,7 @@ impl Reloader {
             refused: BTreeMap::new(),
             problems: BTreeMap::new(),
             kept: BTreeSet::new(),
+            stale: BTreeSet::new(),
             orders: BTreeMap::new(),
             made,
             waiting: Vec::new(),
@@ -165,7 +172,7 @@ impl Reloader {
             let folder = self.settings.manifests.display();
             anyhow::anyhow!("cannot read the folder of manifests `{folder}`: {error}")
         })?;
-        self.follow_plan(found, Cause::Start, false);
+        self.follow_plan(found, Cause::Start);
         self.begun();
         while !stop.is_cancelled() {
             tokio::select! {
@@ -173,7 +180,8 @@ impl Reloader {
                 written = watch.changed() => self.turn(&written, Cause::File, None).await,
                 Some(()) = hangup.recv() => self.turn(&BTreeSet::new(), Cause::Signal, None).await,
                 Some(ask) = asked.recv() => match ask {
-                    Ask::Plan(answer) => _ = answer.send(self.planned().await),
+                    // Who is not answered is told that there is no answer now.
+                    Ask::Plan(answer) => _ = self.planned().await.map(|planned| answer.send(planned)),
                     Ask::Reload(answer) => self.turn(&BTreeSet::new(), Cause::Request, Some(answer)).await,
                 },
                 Some(looked) = made.recv() => {
@@ -205,24 +213,24 @@ impl Reloader {
 
     /// One look at the files, and what follows from it.
     async fn turn(&mut self, written: &BTreeSet<PathBuf>, cause: Cause, answer: Option<oneshot::Sender<Done>>) {
-        let anew = self.read_settings();
+        self.read_settings();
         match self.look(written).await {
             Ok(found) => {
-                let told = self.follow_plan(found, cause, anew);
-                if let Some(answer) = answer {
+                let told = self.follow_plan(found, cause);
+                if let Some(answer) = answer.filter(|_| self.waiting.len() < WAITING_MAX) {
                     let for_workers = self.orders.keys().cloned().collect();
                     self.waiting.push(Waiting { for_workers, done: told, answer });
                     self.answer();
                 }
             }
             // In the middle of an exchange of the folder it may not be there.
-            Err(error) => {
-                let folder = self.settings.manifests.display();
-                tracing::error!(
-                    "all workers stay as they are: the folder of manifests `{folder}` cannot be read: {error}"
-                );
-            }
+            Err(error) => self.tell_unreadable(&error),
         }
+    }
+
+    fn tell_unreadable(&self, error: &std::io::Error) {
+        let folder = self.settings.manifests.display();
+        tracing::error!("all workers stay as they are: the folder of manifests `{folder}` cannot be read: {error}");
     }
 
     /// Off the executor.
@@ -234,8 +242,8 @@ impl Reloader {
         looking.await.unwrap_or_else(|error| Err(std::io::Error::other(error)))
     }
 
-    /// Whether new settings hold that every version depends on.
-    fn read_settings(&mut self) -> bool {
+    /// Takes over settings that can change. Those that versions depend on make all that there are stale.
+    fn read_settings(&mut self) {
         let (live, trouble) = match (self.reread)() {
             Ok(new) => {
                 let live = self.settings.live(&new);
@@ -252,11 +260,14 @@ impl Reloader {
             tracing::warn!("{text}");
         }
         self.settings_trouble = trouble;
-        let Some(live) = live.filter(|live| !live.applied.is_empty()) else { return false };
+        let Some(live) = live.filter(|live| !live.applied.is_empty()) else { return };
         tracing::info!(keys = live.applied.join(", "), "new settings");
         self.settings = Arc::new(live.settings);
         // The grace alone is of no version.
-        live.applied != ["grace"]
+        if live.applied != ["grace"] {
+            let names = self.running().into_keys().chain(self.orders.keys().cloned());
+            self.stale = names.chain(self.refused.keys().cloned()).collect();
+        }
     }
 
     fn running(&self) -> BTreeMap<String, Running> {
@@ -270,28 +281,34 @@ impl Reloader {
     }
 
     /// What was refused, and what was taken back.
-    fn all_refused(&self) -> BTreeMap<String, Refusal> {
-        let mut refused = self.refused.clone();
-        for worker in &self.host.present().workers {
-            refused.extend(worker.rolled_back().map(|refusal| (worker.name.to_string(), refusal)));
+    fn all_refused(&self) -> BTreeMap<String, Vec<Refusal>> {
+        let mut refused = BTreeMap::<_, Vec<_>>::new();
+        let present = self.host.present();
+        let taken_back = present.workers.iter().filter_map(|worker| {
+            let refusal = worker.rolled_back()?;
+            Some((worker.name.to_string(), refusal))
+        });
+        for (name, refusal) in taken_back.chain(self.refused.clone()) {
+            refused.entry(name).or_default().push(refusal);
         }
         refused
     }
 
-    async fn planned(&self) -> Planned {
-        let Ok(found) = self.look(&BTreeSet::new()).await else { return Planned::default() };
-        let steps = plan(&self.running(), &found.wanted, &self.all_refused(), true, false);
+    /// What would be done; nothing where that cannot be seen.
+    async fn planned(&self) -> Option<Planned> {
+        let found = self.look(&BTreeSet::new()).await.inspect_err(|error| self.tell_unreadable(error)).ok()?;
+        let steps = plan(&self.running(), &found.wanted, &self.all_refused(), true, &self.stale);
         let problems = found.problems.into_iter();
         let texts = |problems: Vec<Problem>| problems.into_iter().map(|problem| problem.to_string()).collect();
-        Planned { steps, problems: problems.map(|(path, problems)| (path, texts(problems))).collect() }
+        Some(Planned { steps, problems: problems.map(|(path, problems)| (path, texts(problems))).collect() })
     }
 
     /// Plans, does what can be done at once, and has made what has to be made. Gives what is done already.
-    fn follow_plan(&mut self, found: look::Looked, cause: Cause, anew: bool) -> Done {
+    fn follow_plan(&mut self, found: look::Looked, cause: Cause) -> Done {
         let mut done = Done::default();
         self.tell_problems(found.problems, cause, &mut done);
         let asked = matches!(cause, Cause::Signal | Cause::Request);
-        let steps = plan(&self.running(), &found.wanted, &self.all_refused(), asked, anew);
+        let steps = plan(&self.running(), &found.wanted, &self.all_refused(), asked, &self.stale);
         // What is as it runs by now is not wanted in another way any more.
         self.orders.retain(|name, _| steps.contains_key(name));
         let candidates = &found.wanted.candidates;
@@ -313,18 +330,24 @@ impl Reloader {
         for (name, step) in steps {
             match step {
                 Step::Stop => self.stop_worker(&name, cause, &mut done),
-                Step::Keep => self.keep(&name, cause, &mut done),
+                Step::Keep => {
+                    let why = found.missing.get(&name).map_or("", String::as_str);
+                    self.keep(&name, why, cause, &mut done);
+                }
                 Step::Start | Step::Swap { .. } | Step::Reconsume { .. } => {
                     let Some(candidate) = candidates.get(&name) else { continue };
+                    let anew = self.stale.remove(&name);
                     if !anew && self.orders.get(&name).is_some_and(|order| order.candidate == *candidate) {
                         continue;
                     }
                     wishes.push(self.wish(candidate, anew));
-                    let order = Order { candidate: candidate.clone(), cause, since: Instant::now() };
+                    let order = Order { candidate: candidate.clone(), cause, since: Instant::now(), anew };
                     self.orders.insert(name, order);
                 }
             }
         }
+        let goes_on = |name: &String| self.host.worker(name).is_some() || self.refused.contains_key(name);
+        self.stale.retain(goes_on);
         if !wishes.is_empty() {
             let (loader, settings, made) = (Arc::clone(&self.loader), Arc::clone(&self.settings), self.made.clone());
             self.shared.handlers.spawn(async move { loader.look(settings, wishes, made).await });
@@ -376,14 +399,14 @@ impl Reloader {
         self.host.change().refusals = of_versions.chain(of_manifests).collect();
     }
 
-    fn keep(&mut self, name: &str, cause: Cause, done: &mut Done) {
+    fn keep(&mut self, name: &str, why: &str, cause: Cause, done: &mut Done) {
         let Some(worker) = self.host.worker(name) else { return };
         if !self.kept.insert(name.to_owned()) {
             return;
         }
         let version = worker.version();
         let about = About { plugin: &version.manifest.plugin, digest: &version.digest };
-        let reason = "the plugin's file is gone; the worker keeps the version that it has".to_owned();
+        let reason = format!("the worker keeps the version that it has: the plugin {why}");
         self.host.histories.note(name, Event::Kept, cause, about, reason.clone(), None);
         done.workers.insert(name.to_owned(), Did { event: Event::Kept, reason });
     }
@@ -420,7 +443,7 @@ impl Reloader {
                 self.refused.remove(&name);
                 self.host.retain_refused(|refused| refused.name != name);
                 let digest = ready.version.digest.clone();
-                let (event, reason) = self.put_in_place(&name, ready);
+                let (event, reason) = self.put_in_place(&name, ready, order.anew);
                 let about = About { plugin: &manifest.plugin, digest: &digest };
                 self.host.histories.note(&name, event, cause, about, reason.clone(), took);
                 done.workers.insert(name.clone(), Did { event, reason });
@@ -446,7 +469,7 @@ impl Reloader {
         }
     }
 
-    fn put_in_place(&mut self, name: &str, Ready { version, dedupe }: Ready) -> (Event, String) {
+    fn put_in_place(&mut self, name: &str, Ready { version, dedupe }: Ready, anew: bool) -> (Event, String) {
         let Some(old) = self.host.worker(name) else {
             let dedupe = dedupe.map(Arc::new);
             let metrics = Arc::new(self.metrics.worker(name));
@@ -460,6 +483,9 @@ impl Reloader {
         let (change, mut keys) = found.unwrap_or((Change::InPlace, BTreeSet::new()));
         if current.plugin.digest != version.plugin.digest {
             keys.insert("plugin");
+        }
+        if anew {
+            keys.insert("wabbit.toml");
         }
         let reason = keys.into_iter().collect::<Vec<_>>().join(", ");
         if change == Change::InPlace {

@@ -107,11 +107,16 @@ impl Watch {
             self.calm.told(path, told, Instant::now());
             self.heard.extend(path.parent().map(Path::to_owned));
         }
-        if let Some(events) = &self.events
-            && events.missed.swap(false, Ordering::Relaxed)
-        {
+        self.look_at_missed();
+    }
+
+    /// Where not all was told, all is looked at; says so.
+    fn look_at_missed(&mut self) -> bool {
+        let missed = self.events.as_ref().is_some_and(|events| events.missed.swap(false, Ordering::Relaxed));
+        if missed {
             self.calm.told(&self.file, Told::Other, Instant::now());
         }
+        missed
     }
 
     /// Where the system does not tell, a file is looked at when it did not change from one time to the next.
@@ -120,7 +125,10 @@ impl Watch {
         let (folders, file) = (self.folders.clone(), self.file.clone());
         let Ok(stamps) = tokio::task::spawn_blocking(move || stamps(&folders, &file)).await else { return };
         let now = Instant::now();
-        let heard = std::mem::take(&mut self.heard);
+        let mut heard = std::mem::take(&mut self.heard);
+        if self.look_at_missed() {
+            heard.clear();
+        }
         let is_heard = |path: &Path| path.parent().is_some_and(|folder| heard.contains(folder));
         for (path, stamp) in stamps.iter().filter(|(path, _)| !is_heard(path)) {
             if self.stamps.get(path) != Some(stamp) {
@@ -243,5 +251,39 @@ fn meaning(kind: EventKind) -> Option<Told> {
         EventKind::Access(AccessKind::Close(AccessMode::Write)) => Some(Told::Closed),
         EventKind::Access(_) => None,
         _ => Some(Told::Other),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::app::settings::{Defaults, Overrides};
+
+    #[tokio::test]
+    async fn what_was_missed_is_looked_at() {
+        let folder = tempfile::tempdir().unwrap();
+        let within = |name: &str| Some(folder.path().join(name));
+        let overrides = Overrides {
+            plugins: within("plugins"),
+            manifests: within("manifests"),
+            cache: within("cache"),
+            ..Overrides::default()
+        };
+        let mut settings = Settings::resolve(None, &overrides, Defaults::default()).unwrap();
+        settings.reload.watch = WatchBy::Events;
+        std::fs::create_dir(&settings.plugins).unwrap();
+        std::fs::create_dir(&settings.manifests).unwrap();
+        let mut watch = Watch::new(&settings);
+        watch.look_for_changes().await;
+        assert_eq!(watch.calm.due(), None, "nothing happened");
+        // The folder was heard of, and not all that happened in it.
+        let manifest = settings.manifests.join("a.toml");
+        std::fs::write(&manifest, "").unwrap();
+        watch.heard.insert(settings.manifests.clone());
+        watch.events.as_ref().unwrap().missed.store(true, Ordering::Relaxed);
+        watch.look_for_changes().await;
+        assert!(watch.calm.due().is_some());
+        assert!(watch.calm.look(Instant::now()).contains(&manifest), "it may still be written");
+        assert!(!watch.look_at_missed(), "it is known by now");
     }
 }

@@ -153,6 +153,7 @@ impl Worker {
         before: Option<Arc<Self>>,
     ) -> Self {
         let manifest = Arc::clone(&version.manifest);
+        let before = before.map(last_that_declared);
         // What the one before it had to take back is no better with this one.
         let rolled_back = Mutex::new(before.as_ref().and_then(|before| before.rolled_back()));
         let version = match &before {
@@ -318,6 +319,7 @@ impl Worker {
         mut link: watch::Receiver<Link>,
         after: Vec<CancellationToken>,
     ) {
+        let _ending = Ending(&self);
         for ended in after {
             ended.cancelled().await;
         }
@@ -353,7 +355,6 @@ impl Worker {
         keeping_ended.cancel();
         while keeping.join_next().await.is_some() {}
         self.set_state(State::Stopped);
-        self.ended.cancel();
     }
 
     /// Where the breaker stands; closed where there is none.
@@ -397,6 +398,27 @@ impl Worker {
             }
         }
     }
+}
+
+/// Whoever waits for a worker's end gets it, also where that is not the one that was meant.
+struct Ending<'a>(&'a Worker);
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if self.0.state() != State::Stopped {
+            self.0.set_state(State::Failed("its task ended early, which is a mistake of the host's".into()));
+        }
+        self.0.ended.cancel();
+    }
+}
+
+/// A worker that waits for a broker has no queues to take over; the one before it may have.
+fn last_that_declared(worker: Arc<Worker>) -> Arc<Worker> {
+    if lock(&worker.declared).is_some() || worker.state() != State::Waiting {
+        return worker;
+    }
+    let before = lock(&worker.before).clone();
+    before.unwrap_or(worker)
 }
 
 /// A version that comes after another one.

@@ -47,7 +47,7 @@ pub enum Event {
     Refused,
     /// A version was taken back.
     RolledBack,
-    /// Its plugin's file is gone; it goes on.
+    /// Its plugin's file is gone, or cannot be read; it goes on.
     Kept,
     /// Its manifest is gone.
     Stopped,
@@ -110,6 +110,11 @@ impl History {
     pub fn entries(&self) -> impl Iterator<Item = &Entry> {
         self.0.iter()
     }
+
+    /// Whether the worker is gone.
+    pub fn is_over(&self) -> bool {
+        self.0.back().is_some_and(|entry| entry.event == Event::Stopped)
+    }
 }
 
 fn rfc3339<S: Serializer>(at: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
@@ -123,6 +128,7 @@ mod tests {
     #[test]
     fn the_last_ones_are_kept() {
         let mut history = History::default();
+        assert!(!history.is_over());
         for took_ms in 0..250 {
             history.add(Entry {
                 at: SystemTime::UNIX_EPOCH,

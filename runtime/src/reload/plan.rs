@@ -75,23 +75,24 @@ pub enum Step {
 
 /// What is to be done, by worker; nothing for those that stay as they are.
 ///
-/// What was refused is not tried again as it was, unless that is `asked` for. With `anew` every worker gets a new
-/// version: what the host's settings say has changed.
+/// What was refused is not tried again as it was, unless that is `asked` for. Workers that are `stale` get a new version:
+/// what the host's settings say has changed since theirs was made.
 pub fn plan(
     running: &BTreeMap<String, Running>,
     wanted: &Wanted,
-    refused: &BTreeMap<String, Refusal>,
+    refused: &BTreeMap<String, Vec<Refusal>>,
     asked: bool,
-    anew: bool,
+    stale: &BTreeSet<String>,
 ) -> BTreeMap<String, Step> {
     let mut steps = BTreeMap::new();
     for (name, candidate) in &wanted.candidates {
-        let refusal = refused.get(name);
-        let known = refusal.filter(|refusal| refusal.candidate == *candidate);
-        if known.is_some_and(|refusal| refusal.rolled_back || !(asked || anew)) {
+        let anew = stale.contains(name);
+        let refusals = refused.get(name).map_or(&[][..], Vec::as_slice);
+        let mut known = refusals.iter().filter(|refusal| refusal.candidate == *candidate);
+        if known.any(|refusal| refusal.rolled_back || !(asked || anew)) {
             continue;
         }
-        let candidate = &without_taken_back(candidate, running.get(name), refusal);
+        let candidate = &without_taken_back(candidate, running.get(name), refusals);
         let step = match running.get(name) {
             None => Some(Step::Start),
             Some(running) => step(running, candidate, anew),
@@ -107,9 +108,9 @@ pub fn plan(
 }
 
 /// Where the plugin that lies there was taken back, the manifest is followed with the plugin that runs.
-fn without_taken_back(candidate: &Candidate, running: Option<&Running>, refused: Option<&Refusal>) -> Candidate {
-    match (running, refused) {
-        (Some(running), Some(refusal)) if refusal.holds_back(candidate) => {
+fn without_taken_back(candidate: &Candidate, running: Option<&Running>, refused: &[Refusal]) -> Candidate {
+    match running {
+        Some(running) if refused.iter().any(|refusal| refusal.holds_back(candidate)) => {
             Candidate { manifest: Arc::clone(&candidate.manifest), plugin: Some(running.plugin) }
         }
         _ => candidate.clone(),
@@ -182,13 +183,14 @@ mod tests {
         });
         let refused = row.refused.map(|(plugin, rolled_back)| {
             let text = row.wanted.as_ref().filter(|_| !row.by_another).map_or(BASE, |(text, _)| text);
-            ("w".to_owned(), Refusal { candidate: candidate(text, plugin), reason: String::new(), rolled_back })
+            ("w".to_owned(), vec![Refusal { candidate: candidate(text, plugin), reason: String::new(), rolled_back }])
         });
         let mut wanted = Wanted::default();
         wanted.candidates.extend(row.wanted.map(|(text, plugin)| ("w".to_owned(), candidate(&text, plugin))));
         wanted.unsaid.extend(row.unsaid.then(|| "w".to_owned()));
         let (running, refused) = (running.into_iter().collect(), refused.into_iter().collect());
-        let steps = plan(&running, &wanted, &refused, row.asked, row.anew);
+        let stale = row.anew.then(|| "w".to_owned()).into_iter().collect();
+        let steps = plan(&running, &wanted, &refused, row.asked, &stale);
         assert_eq!(steps.get("w"), expected.as_ref());
         assert!(steps.len() <= 1);
     }
@@ -283,8 +285,36 @@ mod tests {
         }
         wanted.candidates.remove("c");
         wanted.candidates.insert("d".into(), candidate(BASE, Some("1")));
-        let steps = plan(&running, &wanted, &BTreeMap::new(), false, false);
+        let steps = plan(&running, &wanted, &BTreeMap::new(), false, &BTreeSet::new());
         let expected = [("b", swap(&["plugin"]).unwrap()), ("c", Step::Stop), ("d", Step::Start)];
         assert_eq!(steps, expected.map(|(name, step)| (name.to_owned(), step)).into());
+        // One alone is of older settings.
+        let stale = BTreeSet::from(["a".to_owned(), "gone".to_owned()]);
+        let steps = plan(&running, &wanted, &BTreeMap::new(), false, &stale);
+        assert_eq!(steps["a"], swap(&["wabbit.toml"]).unwrap());
+        assert_eq!(steps["b"], swap(&["plugin"]).unwrap());
+    }
+
+    #[test]
+    fn what_was_taken_back_hides_no_other_refusal() {
+        let running = candidate(BASE, Some("1"));
+        let running = Running {
+            setup: Arc::clone(&running.manifest),
+            manifest: running.manifest,
+            plugin: running.plugin.unwrap(),
+        };
+        let lies_there = candidate(&format!("{BASE}[limits]\ntime = \"1s\"\n"), Some("2"));
+        let refusal = |candidate: Candidate, rolled_back| Refusal { candidate, reason: String::new(), rolled_back };
+        let taken_back = refusal(candidate(BASE, Some("2")), true);
+        let with_the_old_plugin = refusal(lies_there.clone(), false);
+        let wanted = Wanted { candidates: BTreeMap::from([("w".to_owned(), lies_there)]), ..Wanted::default() };
+        let running = BTreeMap::from([("w".to_owned(), running)]);
+        let steps = |refusals: Vec<Refusal>, asked| {
+            plan(&running, &wanted, &BTreeMap::from([("w".to_owned(), refusals)]), asked, &BTreeSet::new())
+        };
+        let tried = BTreeMap::from([("w".to_owned(), swap(&["limits"]).unwrap())]);
+        assert_eq!(steps(vec![taken_back.clone()], false), tried);
+        assert_eq!(steps(vec![with_the_old_plugin.clone(), taken_back.clone()], false), BTreeMap::new());
+        assert_eq!(steps(vec![with_the_old_plugin, taken_back], true), tried);
     }
 }
