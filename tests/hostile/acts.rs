@@ -110,6 +110,7 @@ const ACTS: &[Act] = &[
     ("not-granted-value", "reads values by names that are not granted", "values", Harmless),
     ("spawn", "starts a process", "spawn", Harmless),
     ("noise", "gets a body of noise", "{noise}", Harmless),
+    ("work", "computes for up to 10 ms, as it may", "spin {0..10}", Harmless),
     ("large-body", "gets a message above the limit", "{large}", Fails("body-too-large", "")),
 ];
 const MANY: Verdict = Fails("output-limit", "the limit is 100");

@@ -2,11 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt;
 use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::FieldTable;
+use tokio::sync::{oneshot, watch};
+use tokio::time::MissedTickBehavior;
 
 use crate::harness::amqp::{Peer, persistent};
 use crate::harness::broker::Vhost;
@@ -18,19 +21,17 @@ const BEAT: Duration = Duration::from_millis(5);
 /// Messages that went through, and how long they took.
 #[derive(Default)]
 struct Seen {
+    beating: bool,
     waiting: BTreeMap<u64, Instant>,
     took: Vec<Duration>,
     unknown: usize,
 }
 
-/// The peer of the good worker.
+/// The peer of the good worker. It has a thread of its own: what the test does meanwhile is not to be measured.
 #[derive(Clone)]
 pub struct Pulse {
-    peer: Arc<Peer>,
-    queue: String,
-    body: String,
+    wanted: watch::Sender<bool>,
     seen: Arc<Mutex<Seen>>,
-    number: Arc<Mutex<u64>>,
 }
 
 impl Pulse {
@@ -40,69 +41,88 @@ impl Pulse {
          [grant]\npublish = [\"/@echo\"]\n"
     }
 
-    /// Begins to listen to what it answers.
+    /// Begins to listen to what it answers. Ends when it is dropped.
     pub async fn new(vhost: &Vhost) -> Self {
-        let peer = Arc::new(Peer::connect(&vhost.url).await);
-        let (options, arguments) = (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
-        let echo = vhost.unique("echo");
-        let mut answers =
-            peer.channel().basic_consume(echo.as_str().into(), "".into(), options, arguments).await.unwrap();
         let seen: Arc<Mutex<Seen>> = Arc::default();
-        let seen_by_task = Arc::clone(&seen);
-        tokio::spawn(async move {
-            while let Some(Ok(answer)) = answers.next().await {
-                let id = answer.properties.message_id().as_ref().and_then(|id| id.as_str().parse().ok());
-                let mut seen = seen_by_task.lock().unwrap();
-                match id.and_then(|id| seen.waiting.remove(&id)) {
-                    Some(since) => seen.took.push(since.elapsed()),
-                    None => seen.unknown += 1,
-                }
-            }
+        let (wanted, to_want) = watch::channel(false);
+        let heart = Heart {
+            url: vhost.url.clone(),
+            queue: vhost.unique("good"),
+            echo: vhost.unique("echo"),
+            seen: Arc::clone(&seen),
+        };
+        let (ready, begun) = oneshot::channel();
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(heart.run(to_want, ready));
         });
-        let body = format!(r#"{{"do":"echo","to":"/{echo}"}}"#);
-        Self { peer, queue: vhost.unique("good"), body, seen, number: Arc::default() }
+        begun.await.expect("the pulse's own connection");
+        Self { wanted, seen }
     }
 
     /// Beats while `work` is done, then waits for what is still on its way. Returns what each message took.
     pub async fn during<T>(&self, work: impl Future<Output = T>) -> (T, Vec<Duration>) {
-        let beat = async {
-            let mut beat = tokio::time::interval(BEAT);
-            loop {
-                beat.tick().await;
-                self.beat().await;
+        self.wanted.send_replace(true);
+        let done = work.await;
+        self.wanted.send_replace(false);
+        wait_until(DEADLINE, "the good worker's answers", async || {
+            let seen = self.seen.lock().unwrap();
+            match seen.waiting.len() {
+                0 if !seen.beating => Ok(()),
+                missing => Err(format!("{missing} are missing")),
             }
-        };
-        let done = tokio::select! {
-            done = work => done,
-            () = beat => unreachable!("it never ends"),
-        };
-        wait_until(DEADLINE, "the good worker's answers", async || match self.seen.lock().unwrap().waiting.len() {
-            0 => Ok(()),
-            missing => Err(format!("{missing} are missing")),
         })
         .await;
         let mut seen = self.seen.lock().unwrap();
         assert_eq!(seen.unknown, 0, "answers that nobody asked for");
         (done, std::mem::take(&mut seen.took))
     }
+}
 
-    async fn beat(&self) {
-        let number = {
-            let mut number = self.number.lock().unwrap();
-            *number += 1;
-            self.seen.lock().unwrap().waiting.insert(*number, Instant::now());
-            *number
-        };
-        let properties = persistent().with_delivery_mode(1).with_message_id(number.to_string().into());
-        let options = BasicPublishOptions::default();
-        let sent = self.peer.channel().basic_publish(
-            "".into(),
-            self.queue.as_str().into(),
-            options,
-            self.body.as_bytes(),
-            properties,
-        );
-        drop(sent.await.unwrap());
+/// What the thread has.
+struct Heart {
+    url: String,
+    queue: String,
+    echo: String,
+    seen: Arc<Mutex<Seen>>,
+}
+
+impl Heart {
+    async fn run(self, mut wanted: watch::Receiver<bool>, ready: oneshot::Sender<()>) {
+        let peer = Peer::connect(&self.url).await;
+        let (options, arguments) = (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
+        let consume = peer.channel().basic_consume(self.echo.as_str().into(), "".into(), options, arguments);
+        let mut answers = consume.await.unwrap();
+        let body = format!(r#"{{"do":"echo","to":"/{}"}}"#, self.echo);
+        let mut beat = tokio::time::interval(BEAT);
+        beat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let (mut number, mut beating) = (0, false);
+        ready.send(()).unwrap();
+        loop {
+            tokio::select! {
+                changed = wanted.changed() => {
+                    let Ok(()) = changed else { return };
+                    beating = *wanted.borrow_and_update();
+                    self.seen.lock().unwrap().beating = beating;
+                }
+                Some(Ok(answer)) = answers.next() => {
+                    let id = answer.properties.message_id().as_ref().and_then(|id| id.as_str().parse().ok());
+                    let mut seen = self.seen.lock().unwrap();
+                    match id.and_then(|id| seen.waiting.remove(&id)) {
+                        Some(since) => seen.took.push(since.elapsed()),
+                        None => seen.unknown += 1,
+                    }
+                }
+                _ = beat.tick(), if beating => {
+                    number += 1;
+                    self.seen.lock().unwrap().waiting.insert(number, Instant::now());
+                    let properties = persistent().with_delivery_mode(1).with_message_id(number.to_string().into());
+                    let (queue, options) = (self.queue.as_str().into(), BasicPublishOptions::default());
+                    let sent = peer.channel().basic_publish("".into(), queue, options, body.as_bytes(), properties);
+                    drop(sent.await.unwrap());
+                }
+            }
+        }
     }
 }
 

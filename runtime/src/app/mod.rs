@@ -58,8 +58,16 @@ struct Shared {
     slots_total: u32,
     /// Who has one, for the host that comes after a crash.
     running: Running,
-    /// Where handlers run that are not quick.
-    handlers: tokio::runtime::Handle,
+    executors: Executors,
+}
+
+/// Where handlers run that do not run in the run. They compete by threads, which the system shares fairly: a handler that
+/// is brief does not stand in a line with those that compute for long.
+pub struct Executors {
+    /// For workers whose handlers usually take little time.
+    pub brief: tokio::runtime::Handle,
+    /// For the others, and for what else takes its time.
+    pub long: tokio::runtime::Handle,
 }
 
 /// A running host, as it can be looked at from outside.
@@ -107,11 +115,12 @@ pub enum RunError {
 }
 
 /// Runs on the current executor, which does best with a single thread: whatever arrives while it is busy is taken in one
-/// go. Handlers that take their time run on `handlers`. Ends after `stop`: it finishes what is in hand for as long as `settings.grace`, or until `hurry`.
+/// go. Handlers that take their time run on the `executors`. Ends after `stop`: it finishes what is in hand for as long as
+/// `settings.grace`, or until `hurry`.
 pub async fn run(
     settings: Settings,
     reread: Reread,
-    handlers: tokio::runtime::Handle,
+    executors: Executors,
     stop: CancellationToken,
     hurry: CancellationToken,
 ) -> Result<(), RunError> {
@@ -136,7 +145,7 @@ pub async fn run(
     let histories = Arc::new(Histories::new(metrics.clone()));
     let host = Host { present: RwLock::default(), loading: true.into(), metrics, histories, asks, link };
     let host = Arc::new(host);
-    let shared = Arc::new(Shared { slots, slots_total, running, handlers });
+    let shared = Arc::new(Shared { slots, slots_total, running, executors });
 
     let mut services = JoinSet::new();
     if let Some(address) = settings.admin {

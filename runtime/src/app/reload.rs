@@ -350,7 +350,7 @@ impl Reloader {
         self.stale.retain(goes_on);
         if !wishes.is_empty() {
             let (loader, settings, made) = (Arc::clone(&self.loader), Arc::clone(&self.settings), self.made.clone());
-            self.shared.handlers.spawn(async move { loader.look(settings, wishes, made).await });
+            self.shared.executors.long.spawn(async move { loader.look(settings, wishes, made).await });
         }
         done
     }

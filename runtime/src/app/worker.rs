@@ -327,7 +327,10 @@ impl Worker {
         let mut keeping = JoinSet::new();
         if let Some(dedupe) = &self.dedupe {
             dedupe.load(&self.name).await;
-            keeping.spawn_on(Arc::clone(dedupe).keep(Arc::clone(&self.name), keeping_ended.clone()), &shared.handlers);
+            keeping.spawn_on(
+                Arc::clone(dedupe).keep(Arc::clone(&self.name), keeping_ended.clone()),
+                &shared.executors.long,
+            );
         }
         let mut last_epoch = 0;
         while let Some(session) = self.next_session(&mut link, last_epoch, &self.stop).await {

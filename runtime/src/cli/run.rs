@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failed, SettingsArgs, settings_with_manifests};
 use crate::{
-    app::{self, RunError, settings::Settings},
+    app::{self, Executors, RunError, settings::Settings},
     telemetry,
 };
 
@@ -48,17 +48,19 @@ impl Run {
         telemetry::init_logging(settings.log_format)?;
         let executor =
             Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(anyhow::Error::from)?;
-        let handlers = super::executor()?;
+        let (brief, long) = (super::executor()?, super::executor()?);
+        let executors = Executors { brief: brief.handle().clone(), long: long.handle().clone() };
         let result = executor.block_on(async {
             let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
             let _signals =
                 tokio_util::task::AbortOnDropHandle::new(tokio::spawn(signals(stop.clone(), hurry.clone())?));
             let reread: app::Reread = Box::new(move || Settings::load(&overrides));
-            app::run(settings, reread, handlers.handle().clone(), stop, hurry).await
+            app::run(settings, reread, executors, stop, hurry).await
         });
         // Nothing of worth is left: a compiler that is still at work need not be waited for.
         executor.shutdown_background();
-        handlers.shutdown_background();
+        brief.shutdown_background();
+        long.shutdown_background();
         result.map_err(|error| match error {
             RunError::Strict => Failed::Configuration(error.to_string()),
             RunError::Other(error) => Failed::Error(error),

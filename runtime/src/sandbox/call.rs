@@ -2,7 +2,7 @@
 
 use std::{pin::pin, sync::Arc, time::Instant};
 
-use wasmtime::{Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
+use wasmtime::{CallHook, Engine, PoolConcurrencyLimitError, Store, Trap, UpdateDeadline};
 use wasmtime_wasi::I32Exit;
 
 use super::{
@@ -129,14 +129,21 @@ pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
     store.set_hostcall_fuel(output);
     store.set_max_component_handles(handles);
     store.call_hook(|mut store, hook| {
-        let Host { bounds, scope, .. } = store.data_mut();
+        let Host { bounds, scope, turn, .. } = store.data_mut();
+        if let (Some(turn), CallHook::CallingHost | CallHook::ReturningFromWasm) = (&turn, hook) {
+            turn.end();
+        }
         Ok(bounds.crossed(hook, &scope.limits)?)
     });
     store.set_epoch_deadline(1);
     // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
     // stopped by `within`. In between it yields, so that its thread serves others, too.
-    store.epoch_deadline_callback(|store| {
-        Ok(if Instant::now() >= store.data().deadline { UpdateDeadline::Interrupt } else { UpdateDeadline::Yield(1) })
+    store.epoch_deadline_callback(|mut store| {
+        let host = store.data_mut();
+        if Instant::now() >= host.deadline {
+            return Ok(UpdateDeadline::Interrupt);
+        }
+        Ok(UpdateDeadline::YieldCustom(1, Box::pin(host.turn.get_or_insert_default().next())))
     });
     store
 }

@@ -8,16 +8,13 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread,
-    time::Duration,
 };
 
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue};
+use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue, turns};
 use crate::app::settings::{Compile, HostLimits};
 
-/// How often a running handler is looked at: its deadline is checked and other tasks get their turn.
-const EPOCH_TICK: Duration = Duration::from_millis(5);
 /// The stack of a handler, in bytes, and what the host's own calls may use on top of it.
 const WASM_STACK_BYTES: usize = 512 * 1024;
 const ASYNC_STACK_BYTES: usize = WASM_STACK_BYTES + 512 * 1024;
@@ -70,7 +67,7 @@ impl Sandbox {
         // A thread of its own: the deadline of a handler that keeps every thread of the executor busy must pass, too.
         thread::Builder::new().name("wabbit-epoch".into()).spawn(move || {
             while clock.1.load(Ordering::Relaxed) {
-                thread::sleep(EPOCH_TICK);
+                thread::sleep(turns::until_tick());
                 let Some(engine) = clock.0.upgrade() else { return };
                 engine.increment_epoch();
             }

@@ -13,6 +13,7 @@ use super::{
     keyvalue::Buckets,
     log::GuestLog,
     scope::Scope,
+    turns::Turn,
 };
 
 /// The state of one store.
@@ -27,6 +28,8 @@ pub(super) struct Host {
     pub(super) scope: Arc<Scope>,
     pub(super) deadline: Instant,
     pub(super) buckets: Buckets,
+    /// Where it has computed for so long that it takes turns.
+    pub(super) turn: Option<Turn>,
 }
 
 struct Wasi {
@@ -46,7 +49,7 @@ impl Host {
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
         let bounds = Bounds::new(&scope.limits);
         let (wasi, http, buckets) = (None, None, Buckets::default());
-        Self { wasi, stdio, http, bounds, scope, deadline: Instant::now(), buckets }
+        Self { wasi, stdio, http, bounds, scope, deadline: Instant::now(), buckets, turn: None }
     }
 
     /// A call begins. Returns when its time is over.

@@ -67,14 +67,15 @@ impl LogSink {
     }
 
     /// Says how many lines were dropped, once their second is over. To be called now and then, for a handler that fell
-    /// silent does not.
+    /// silent does not. Waits for nobody: one that is not silent has the count in hand, and says it itself.
     pub fn report_dropped(&self) {
-        drop(self.current_rate());
+        if let Ok(rate) = self.rate.try_lock() {
+            drop(self.current(rate));
+        }
     }
 
     /// The count of this second; that of the last one is reported when it is over.
-    fn current_rate(&self) -> MutexGuard<'_, Rate> {
-        let mut rate = lock(&self.rate);
+    fn current<'a>(&self, mut rate: MutexGuard<'a, Rate>) -> MutexGuard<'a, Rate> {
         if rate.second.elapsed() >= Duration::from_secs(1) {
             if rate.lines_dropped > 0 {
                 tracing::warn!(
@@ -90,7 +91,7 @@ impl LogSink {
 
     /// Whether one more line of so many bytes may be written now.
     pub(super) fn admit(&self, bytes: usize) -> bool {
-        let mut rate = self.current_rate();
+        let mut rate = self.current(lock(&self.rate));
         let admitted =
             rate.lines < LINES_PER_SECOND_MAX && rate.bytes.saturating_add(bytes) <= self.bytes_per_second_max;
         if admitted {

@@ -23,6 +23,7 @@ mod log;
 mod plugin;
 mod scope;
 mod secret;
+mod turns;
 
 /// For the fuzz targets: in the host, only the child that compiles calls these.
 #[doc(hidden)]

@@ -14,6 +14,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use super::{Done, InHand, Key, Lane, Run};
 use crate::{
     amqp::{Reason, Received, Trouble},
+    app::Executors,
     delivery::{Delivery, Value},
     manifest::{Ack, Order},
     outcome::{Failure, FailureKind, Outcome},
@@ -24,6 +25,8 @@ use crate::{
 
 /// A handler that usually takes less is run by the consuming task itself.
 const QUICK: Duration = Duration::from_micros(50);
+/// A handler that usually takes less is brief.
+const BRIEF: Duration = Duration::from_millis(1);
 
 impl Run {
     /// What keeps a delivery's place, where the worker keeps an order.
@@ -145,7 +148,8 @@ impl Run {
                 return self.done(done).await;
             }
         }
-        self.tasks.spawn_on(call, &self.shared.handlers);
+        let Executors { brief, long } = &self.shared.executors;
+        self.tasks.spawn_on(call, if self.usual_time < BRIEF { brief } else { long });
         Ok(())
     }
 
