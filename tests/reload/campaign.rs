@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use fastrand::Rng;
 use futures_util::StreamExt;
-use lapin::options::{BasicAckOptions, BasicConsumeOptions, BasicPublishOptions, BasicQosOptions};
+use lapin::options::{BasicConsumeOptions, BasicPublishOptions};
 use lapin::types::{AMQPValue, FieldTable};
 use tokio::sync::watch;
 
@@ -31,6 +31,11 @@ const SHOWS: Duration = Duration::from_secs(60);
 const ARRIVES: Duration = Duration::from_secs(60);
 /// Publications whose confirms are awaited.
 const UNCONFIRMED_MAX: usize = 5_000;
+/// Messages that are taken at once.
+const CHUNK: usize = 500;
+/// Before each change, no more messages are on their way than are sent within this time: what is measured is one change,
+/// not what the one before it left behind.
+const ON_THE_WAY: Duration = Duration::from_millis(100);
 /// How often messages are sent.
 const BEAT: Duration = Duration::from_millis(5);
 /// So long before the first change the messages are timed by themselves.
@@ -117,6 +122,9 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
         if number % (changes / 10).max(1) == 0 {
             resources.push(of_the_host(&stage));
         }
+        let few = (rate as f64 * ON_THE_WAY.as_secs_f64()) as usize;
+        let caught_up = seen.wait_for(|seen| sent.load(Ordering::Relaxed) as usize <= seen.by.len() + few);
+        tokio::time::timeout(SHOWS, caught_up).await.expect("the host keeps up").unwrap();
         let kind = pick(&mut rng);
         *kinds.entry(kind).or_default() += 1;
         match kind {
@@ -284,24 +292,26 @@ async fn publish(peer: Peer, queue: String, rate: usize, began: Instant, stop: A
 
 async fn consume(peer: Peer, queue: String, began: Instant, seen: watch::Sender<Seen>) {
     let channel = peer.channel();
-    channel.basic_qos(2_000, BasicQosOptions::default()).await.unwrap();
-    let (options, arguments) = (BasicConsumeOptions::default(), FieldTable::default());
-    let mut consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await.unwrap();
-    while let Some(delivery) = consumer.next().await {
-        let delivery = delivery.unwrap();
+    let (options, arguments) = (BasicConsumeOptions { no_ack: true, ..Default::default() }, FieldTable::default());
+    let consumer = channel.basic_consume(queue.as_str().into(), "".into(), options, arguments).await.unwrap();
+    // What is there is taken at once: the processor is for the host.
+    let mut chunks = consumer.ready_chunks(CHUNK);
+    while let Some(chunk) = chunks.next().await {
         let at = began.elapsed();
-        let text = std::str::from_utf8(&delivery.data).unwrap();
-        let (number, sent) = (text[..10].parse().unwrap(), text[11..31].parse().unwrap());
-        let by = match delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("by")) {
-            Some(AMQPValue::LongString(by)) => by.to_string().parse().unwrap(),
-            other => panic!("`by` is {other:?}"),
-        };
-        delivery.acker.ack(BasicAckOptions::default()).await.unwrap();
         seen.send_modify(|seen| {
-            if seen.by.insert(number, (by, at.saturating_sub(Duration::from_nanos(sent)))).is_some() {
-                seen.twice.push(number);
+            for delivery in chunk {
+                let delivery = delivery.unwrap();
+                let text = std::str::from_utf8(&delivery.data).unwrap();
+                let (number, sent) = (text[..10].parse().unwrap(), text[11..31].parse().unwrap());
+                let by = match delivery.properties.headers().as_ref().and_then(|headers| headers.inner().get("by")) {
+                    Some(AMQPValue::LongString(by)) => by.to_string().parse().unwrap(),
+                    other => panic!("`by` is {other:?}"),
+                };
+                if seen.by.insert(number, (by, at.saturating_sub(Duration::from_nanos(sent)))).is_some() {
+                    seen.twice.push(number);
+                }
+                seen.first.entry(by).or_insert_with(|| began + at);
             }
-            seen.first.entry(by).or_insert_with(|| began + at);
         });
     }
 }

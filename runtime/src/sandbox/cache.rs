@@ -1,8 +1,9 @@
 //! Compiled plugins, kept between starts.
 //!
 //! Compiled code runs with all rights of the host, so an entry is used only where the folder is the user's own, the
-//! name carries the digest of the content, and the content has that digest. An entry is written aside, synced and
-//! renamed; it is never changed in place, since another host may have it mapped.
+//! name carries the digest of the content, and the content has that digest. An entry is written aside and renamed; it is
+//! never changed in place, since another host may have it mapped. It is not synced: what a power cut leaves half of does
+//! not have its digest, and is compiled again.
 
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
@@ -59,7 +60,7 @@ impl Cache {
     /// The compiled form of the plugin with this digest, where there is a sound one.
     pub(super) fn load<C: Compiled>(&self, engine: &Engine, source: Digest) -> Option<C> {
         let key = self.key(source);
-        self.entries().into_iter().filter(|entry| entry.name.starts_with(&key)).find_map(|entry| {
+        self.entries(&key).into_iter().find_map(|entry| {
             Sound::look(&entry.path).and_then(|sound| sound.map(engine)).map_or_else(
                 |error| {
                     tracing::warn!(entry = %entry.path.display(), "a cache entry is bad, compiling again: {error:#}");
@@ -77,7 +78,6 @@ impl Cache {
         let write = || -> anyhow::Result<()> {
             let mut aside = tempfile::NamedTempFile::new_in(&self.folder)?;
             aside.write_all(compiled)?;
-            aside.as_file().sync_all()?;
             aside.persist(self.folder.join(name))?;
             Ok(())
         };
@@ -94,20 +94,24 @@ impl Cache {
         Digest::of(&hasher.finalize()).hex()
     }
 
-    fn entries(&self) -> Vec<Entry> {
+    /// Those whose names begin with this.
+    fn entries(&self, key: &str) -> Vec<Entry> {
         let Ok(folder) = fs::read_dir(&self.folder) else { return Vec::new() };
         folder
             .flatten()
             .filter_map(|entry| {
-                let name = entry.file_name().into_string().ok().filter(|name| name.ends_with(SUFFIX))?;
+                let name = entry.file_name().into_string().ok()?;
+                if !name.starts_with(key) || !name.ends_with(SUFFIX) {
+                    return None;
+                }
                 let metadata = entry.metadata().ok()?;
-                Some(Entry { path: entry.path(), name, bytes: metadata.len(), modified: metadata.modified().ok()? })
+                Some(Entry { path: entry.path(), bytes: metadata.len(), modified: metadata.modified().ok()? })
             })
             .collect()
     }
 
     fn prune(&self, bytes_max: u64) {
-        let mut entries = self.entries();
+        let mut entries = self.entries("");
         entries.sort_by_key(|entry| std::cmp::Reverse(entry.modified));
         let mut bytes = 0;
         for entry in entries {
@@ -152,7 +156,6 @@ impl Sound {
 
 struct Entry {
     path: PathBuf,
-    name: String,
     bytes: u64,
     modified: SystemTime,
 }
@@ -197,7 +200,7 @@ mod tests {
         let engine = Engine::default();
         let cache = Cache::open(folder, &engine).unwrap();
         cache.store(Digest::of(SOURCE), &engine.precompile_component(SOURCE).unwrap());
-        let path = cache.entries().remove(0).path;
+        let path = cache.entries("").remove(0).path;
         (engine, cache, path)
     }
 
@@ -350,6 +353,6 @@ mod tests {
         cache.store(Digest::of(b"newer"), &fs::read(&path).unwrap());
         cache.prune(bytes);
         assert!(!path.exists());
-        assert_eq!(cache.entries().len(), 1);
+        assert_eq!(cache.entries("").len(), 1);
     }
 }
