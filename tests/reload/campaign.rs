@@ -117,6 +117,8 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
     let mut kinds: BTreeMap<Kind, usize> = BTreeMap::new();
     let mut refused = BTreeSet::new();
     let mut took = Vec::new();
+    // The changes, each with the number of the first message that was sent after it began.
+    let mut begun: Vec<(Kind, u32)> = Vec::new();
     let mut resources = Vec::new();
     for number in 1..=changes {
         if number % (changes / 10).max(1) == 0 {
@@ -126,6 +128,7 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
         let caught_up = seen.wait_for(|seen| sent.load(Ordering::Relaxed) as usize <= seen.by.len() + few);
         tokio::time::timeout(SHOWS, caught_up).await.expect("the host keeps up").unwrap();
         let kind = pick(&mut rng);
+        begun.push((kind, sent.load(Ordering::Relaxed)));
         *kinds.entry(kind).or_default() += 1;
         match kind {
             Kind::Good => {
@@ -196,22 +199,25 @@ async fn run(changes: usize, seed: u64, rate: usize, quiet: Duration) -> String 
     let (first, end) = (resources.first().copied().unwrap_or_default(), of_the_host(&stage));
     assert!(end.1 <= first.1 + 8, "open files: {resources:?} {end:?}");
     assert!(changes < 1000 || end.0 < first.0 * 3 / 2, "MiB and open files: {resources:?} {end:?}");
-    let latency = |from: u32, to: u32| {
-        let mut all: Vec<_> = seen.by.range(from..to).map(|(_, (_, took))| *took).collect();
-        all.sort_unstable();
-        quantiles(&all)
-    };
-    took.sort_unstable();
+    let taken = |from: u32, to: u32| seen.by.range(from..to).map(|(_, (_, took))| *took);
+    let latency = |from: u32, to: u32| quantiles(taken(from, to).collect());
+    let mut by_kind: BTreeMap<Kind, Vec<Duration>> = BTreeMap::new();
+    for (at, (kind, from)) in begun.iter().enumerate() {
+        let to = begun.get(at + 1).map_or(total, |(_, from)| *from);
+        by_kind.entry(*kind).or_default().extend(taken(*from, to));
+    }
+    let by_kind = by_kind.into_iter().map(|(kind, took)| format!("| while it is {kind:?} | {} |\n", quantiles(took)));
     let made: Vec<_> = kinds.iter().map(|(kind, count)| format!("{count} {kind:?}")).collect();
     format!(
         "{changes} changes ({}) at {rate} messages a second, {total} messages: 0 lost, 0 handled twice, 0 by a refused version\n\n\
          | | median | 99 % | 99.9 % | longest |\n|---|---|---|---|---|\n\
-         | from the file to the first delivery | {} |\n| a message before the first change | {} |\n| a message while versions change | {} |\n\n\
+         | from the file to the first delivery | {} |\n| a message before the first change | {} |\n| a message while versions change | {} |\n{}\n\
          The host had {} MiB and {} open files at a tenth of the way, {} MiB and {} in the end.",
         made.join(", "),
-        quantiles(&took),
+        quantiles(took),
         latency(0, until),
         latency(until, total),
+        by_kind.collect::<String>(),
         first.0,
         first.1,
         end.0,
@@ -230,7 +236,8 @@ fn pick(rng: &mut Rng) -> Kind {
     unreachable!("the weights are more than the number")
 }
 
-fn quantiles(sorted: &[Duration]) -> String {
+fn quantiles(mut sorted: Vec<Duration>) -> String {
+    sorted.sort_unstable();
     let at = |share: f64| {
         let at = ((sorted.len() as f64 * share) as usize).min(sorted.len().saturating_sub(1));
         sorted.get(at).map_or("-".to_owned(), |took| format!("{:.0} ms", took.as_secs_f64() * 1000.0))
