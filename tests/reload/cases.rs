@@ -280,6 +280,35 @@ async fn a_delivery_ends_with_the_version_that_it_began_with() {
     assert_eq!(handled, [("a".to_owned(), 1), ("b".to_owned(), 2)]);
 }
 
+/// While a worker finishes what it has in hand, the one that takes its place goes on, unless it has to wait for its turn.
+#[tokio::test]
+async fn what_is_in_hand_keeps_nobody_waiting_but_for_order() {
+    let base = "plugin = \"probe.wasm\"\n[[queue]]\nname = \"@work\"\n[[queue]]\nname = \"@out\"\nconsume = false\n\
+                [limits]\ntime = \"20s\"\n[grant]\npublish = [\"/@out\"]\n[consume]\n";
+    let cases = [
+        ("none", "", ["quick", "slow"]),
+        ("by-queue", "order = \"queue\"\n", ["slow", "quick"]),
+        ("dedupe", "dedupe = { by = \"message-id\" }\n", ["slow", "quick"]),
+        ("one", "concurrency = 1\n", ["slow", "quick"]),
+    ];
+    let cases = cases.map(async |(name, consume, order)| {
+        let manifest = |prefetch| format!("{base}{consume}prefetch = {prefetch}\n");
+        let stage = crate::outcomes::stage(&format!("reload-in-hand-{name}"), "", &[("w", &manifest(50))]).await;
+        let out = stage.named("/@out");
+        let publish = |body: &str| json!({"do": "publish", "publications": [{"to": out, "body": body}]});
+        let slow = json!({"do": "log", "text": "begun", "then": {"do": "sleep", "ms": 6000, "then": publish("slow")}});
+        stage.send("1", &slow.to_string()).await;
+        stage.host.wait_for_log("begun").await;
+        stage.manifest("w", &manifest(77));
+        wait_for(&stage.host, "w", "reconsumed").await;
+        stage.send("2", &publish("quick").to_string()).await;
+        let came: Vec<_> = stage.take("out", 2).await.iter().map(|message| message.text().to_owned()).collect();
+        assert_eq!(came, order, "{name}");
+        stage.wait_for_settled("w", "acked", 2).await;
+    });
+    futures_util::future::join_all(cases).await;
+}
+
 #[tokio::test]
 async fn queues_of_the_brokers_naming_keep_their_name() {
     let manifest = nameless("stamped") + "[grant]\npublish = [{ to = \"/#\", unroutable = \"drop\" }]\n";

@@ -29,7 +29,7 @@ use super::{
 };
 use crate::{
     amqp::Link,
-    manifest::report::Problem,
+    manifest::{self, report::Problem},
     reload::{Candidate, Cause, Change, Event, Refusal, Running, Step, changes, plan},
     telemetry::Metrics,
 };
@@ -501,8 +501,8 @@ impl Reloader {
         (Event::Reconsumed, reason)
     }
 
-    /// A worker begins, when those have ended that have its queues. Queues that go with their last consumer get the new
-    /// one before the old one leaves.
+    /// A worker begins, when those have ended that have its queues. The one whose place it takes goes on until it consumes,
+    /// where that does not matter, or where the queues would go with their last consumer.
     fn begin(&mut self, worker: Arc<Worker>, old: Option<Arc<Worker>>) {
         let shares = |other: &Worker| {
             let names = |worker: &Worker| {
@@ -515,7 +515,8 @@ impl Reloader {
         let mut after: Vec<_> = after.map(|other| other.ended.clone()).collect();
         if let Some(old) = old {
             old.replaced();
-            if old.manifest.queues.iter().any(|queue| queue.exclusive || queue.auto_delete) {
+            let vanish = old.manifest.queues.iter().any(|queue| queue.exclusive || queue.auto_delete);
+            if vanish || (stands_another(&old) && stands_another(&worker)) {
                 tokio::spawn(hand_over(Arc::clone(&old), Arc::clone(&worker)));
             } else {
                 old.stop.cancel();
@@ -530,6 +531,13 @@ impl Reloader {
 
 fn all(problems: &[Problem]) -> String {
     problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
+
+/// Whether another worker may handle deliveries of its queues beside it.
+fn stands_another(worker: &Worker) -> bool {
+    let version = worker.version();
+    let consume = &version.manifest.consume;
+    consume.order == manifest::Order::None && consume.dedupe.is_none() && consume.concurrency > 1
 }
 
 /// Stops a worker when the one that takes its place consumes, or could have.

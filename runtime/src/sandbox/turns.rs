@@ -5,10 +5,13 @@
 //! process's, as the cores are.
 
 use std::{
+    future::poll_fn,
+    mem::replace,
     sync::{
         Arc, LazyLock, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
+    task::Poll,
     thread::available_parallelism,
     time::Duration,
 };
@@ -40,7 +43,7 @@ impl Turn {
         let turn = self.clone();
         async move {
             // Also where nobody waits for a turn: tasks of other kinds do.
-            tokio::task::yield_now().await;
+            step_back().await;
             turn.put(TURNS.acquire().await.ok());
         }
     }
@@ -55,9 +58,24 @@ impl Turn {
     }
 }
 
+/// Lets all others go first. tokio's own `yield_now` wakes its task when the drivers were looked at, and a task that is
+/// woken there goes before all that wait in line: an executor that looks often runs it again and again, and them never.
+async fn step_back() {
+    let mut is_back = false;
+    poll_fn(|cx| {
+        if replace(&mut is_back, true) {
+            return Poll::Ready(());
+        }
+        // A task that wakes itself goes to the end of the line.
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
 #[cfg(test)]
 mod tests {
-    use std::{pin::pin, task::Poll};
+    use std::{pin::pin, sync::atomic::AtomicUsize, time::Instant};
 
     use futures_util::poll;
 
@@ -93,5 +111,35 @@ mod tests {
         assert_eq!(until_tick(), IDLE_TICK);
         drop(turns);
         assert_eq!(TURNS.available_permits(), cores);
+    }
+
+    /// Also in an executor that looks for new tasks, timers and sockets after each that it polls.
+    #[test]
+    fn nobody_waits_for_ever() {
+        const TASKS: usize = 16;
+        const ROUNDS: usize = 50;
+        let mut builder = tokio::runtime::Builder::new_multi_thread();
+        let executor = builder.worker_threads(1).global_queue_interval(1).event_interval(1).build().unwrap();
+        let behind: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(TASKS));
+        let deadline = Instant::now() + Duration::from_secs(10);
+        let tasks = (0..TASKS).map(|_| {
+            let behind = Arc::clone(&behind);
+            executor.spawn(async move {
+                let turn = Turn::default();
+                for round in 0.. {
+                    turn.next().await;
+                    if round == ROUNDS {
+                        behind.fetch_sub(1, Ordering::Relaxed);
+                    }
+                    if behind.load(Ordering::Relaxed) == 0 || Instant::now() > deadline {
+                        break;
+                    }
+                }
+            })
+        });
+        for task in tasks.collect::<Vec<_>>() {
+            executor.block_on(task).unwrap();
+        }
+        assert_eq!(behind.load(Ordering::Relaxed), 0, "tasks that had no {ROUNDS} turns");
     }
 }
