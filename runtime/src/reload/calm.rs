@@ -7,7 +7,7 @@ use std::{
 };
 
 /// Nothing has changed for so long: then it is looked.
-const CALM: Duration = Duration::from_millis(30);
+const CALM: Duration = Duration::from_millis(15);
 /// Where changes do not cease, it is looked after so long all the same.
 const BURST_MAX: Duration = Duration::from_secs(1);
 /// A file that was made and not closed is taken for finished after so long: a link is never closed.
@@ -93,9 +93,9 @@ mod tests {
     #[test]
     fn it_is_looked_when_it_is_calm() {
         check(&[], None);
-        check(&[(0, Told::Other)], Some(30));
-        check(&[(0, Told::Other), (20, Told::Other)], Some(50));
-        check(&[(0, Told::Made), (1, Told::Written), (2, Told::Closed)], Some(32));
+        check(&[(0, Told::Other)], Some(15));
+        check(&[(0, Told::Other), (20, Told::Other)], Some(35));
+        check(&[(0, Told::Made), (1, Told::Written), (2, Told::Closed)], Some(17));
         let burst: Vec<_> = (0..200).map(|at| (at * 10, Told::Other)).collect();
         check(&burst, Some(1000));
     }
@@ -106,7 +106,7 @@ mod tests {
         check(&[(0, Told::Made), (5, Told::Written)], Some(2005));
         check(&[(0, Told::Written), (5, Told::Made)], Some(2000));
         check(&[(0, Told::Written), (1900, Told::Written)], Some(3900));
-        check(&[(0, Told::Written), (1900, Told::Written), (1950, Told::Closed)], Some(1980));
+        check(&[(0, Told::Written), (1900, Told::Written), (1950, Told::Closed)], Some(1965));
     }
 
     #[test]
@@ -115,8 +115,8 @@ mod tests {
         let mut calm = Calm::default();
         calm.told(slow, Told::Written, start);
         calm.told(Path::new("a.toml"), Told::Closed, start + ms(100));
-        assert_eq!(calm.due(), Some(start + ms(130)));
-        assert_eq!(calm.look(start + ms(130)), BTreeSet::from([slow.to_owned()]));
+        assert_eq!(calm.due(), Some(start + ms(115)));
+        assert_eq!(calm.look(start + ms(115)), BTreeSet::from([slow.to_owned()]));
         assert_eq!(calm.due(), Some(start + ms(2000)));
         assert_eq!(calm.look(start + ms(2000)), BTreeSet::new());
         assert_eq!(calm.due(), None);

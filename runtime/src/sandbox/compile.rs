@@ -25,6 +25,8 @@ use crate::{app::settings::Compile, escape::escape};
 pub const COMMAND: &str = "compile-plugin";
 /// The program that runs now, also when its file has been replaced or deleted since.
 const PROGRAM: &str = "/proc/self/exe";
+/// The threads of one child.
+const THREADS: usize = 2;
 /// How much is kept of what the child says when it breaks down, in bytes.
 const COMPLAINT_BYTES_MAX: u64 = 4 * 1024;
 /// What precedes an answer: what it is, and its length.
@@ -57,6 +59,9 @@ pub(super) fn compile(plugin: &[u8], module: bool, limits: &Compile, time: Durat
         .env_clear()
         // By itself the allocator asks for 1 GiB of addresses at once, which would be half of the limit.
         .env("MIMALLOC_ARENA_RESERVE", "64MiB")
+        // Functions are compiled side by side: beside deliveries that keep all cores busy, two threads get more of them.
+        .env("RAYON_NUM_THREADS", THREADS.to_string())
+        .env("RUST_MIN_STACK", child::STACK_BYTES.to_string())
         .current_dir("/")
         // Ctrl-C is for the host: a child that it ended would look like one that broke down.
         .process_group(0)

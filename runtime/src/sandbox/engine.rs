@@ -174,8 +174,7 @@ mod tests {
                 max_random: 1,
                 max_log: 1,
             };
-            let mut child = code_config();
-            assert_eq!(hash(&settings(&limits).unwrap()), hash(child.parallel_compilation(false)));
+            assert_eq!(hash(&settings(&limits).unwrap()), hash(&code_config()));
         }
     }
 }

@@ -25,8 +25,8 @@ use super::{
 /// Open files: the three standard streams, and what a library may look into for a moment.
 const OPEN_FILES_MAX: u64 = 16;
 
-/// The compiler's stack, in bytes: as large as the one that a program begins with.
-const STACK_BYTES: usize = 8 * 1024 * 1024;
+/// The stack of each of the compiler's threads, in bytes: as large as the one that a program begins with.
+pub(super) const STACK_BYTES: usize = 8 * 1024 * 1024;
 
 /// What the child is told on its command line.
 pub struct Bounds {
@@ -92,7 +92,7 @@ fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
     let unfit = |what: String, error: anyhow::Error| {
         LoadError::NotAHandler(format!("{what}: {}", complaint(&format!("{error:#}"))))
     };
-    let engine = Engine::new(engine::code_config().parallel_compilation(false)).map_err(refused)?;
+    let engine = Engine::new(&engine::code_config()).map_err(refused)?;
     match inspect(plugin).kind {
         FileKind::Handler | FileKind::Command => engine.precompile_component(plugin).map_err(refused),
         FileKind::CoreCommand if module => engine.precompile_module(plugin).map_err(refused),
