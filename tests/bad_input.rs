@@ -73,7 +73,6 @@ fn bad_manifests() -> Vec<(&'static str, String, Vec<&'static str>)> {
             worker("b", "[consume]\nprefetch = \"many\"\n"),
             vec!["`prefetch` must be an integer, not a string", "wrong-type.toml:5"],
         ),
-        ("unbuilt", worker("c", "[instance]\nreuse = true\n"), vec!["`instance` is not supported yet"]),
         (
             "several",
             "plugin = 1\n[limits]\ntime = \"5\"\n".into(),

@@ -14,12 +14,15 @@
     reason = "a benchmark that cannot go on says so by panicking"
 )]
 
+mod grow;
 #[path = "../harness/mod.rs"]
 mod harness;
+mod load;
 mod many;
 mod native;
 mod rates;
 mod report;
+mod scale;
 mod times;
 
 use std::env;
@@ -46,7 +49,8 @@ fn main() {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap();
     match arguments.get(1).map(String::as_str) {
         Some("native") => {
-            runtime.block_on(native::run(&arguments[2], arguments[3] == "relay", arguments[4].parse().unwrap()))
+            let (messages, prefetch) = (arguments[4].parse().unwrap(), arguments[5].parse().unwrap());
+            runtime.block_on(native::run(&arguments[2], arguments[3] == "relay", messages, prefetch));
         }
         _ => runtime.block_on(bench()),
     }
@@ -58,6 +62,20 @@ async fn bench() {
     let vhost = broker.vhost("bench").await;
     let size = Size { url: vhost.url.clone(), runs: number("RUNS", 5), messages: number("MESSAGES", 60_000) };
     let only = env::var("ROW").unwrap_or_default();
+    // These take long and are no rows of the table: they come only where they are named.
+    let series = match only.as_str() {
+        "grow" => Some(grow::series(&size).await),
+        "scale" => Some(scale::rows(&size).await),
+        _ => None,
+    };
+    if let Some(series) = series {
+        let text = format!("{}\n", serde_json::to_string_pretty(&series).unwrap());
+        print!("{text}");
+        if let Ok(path) = env::var("JSON") {
+            fs::write(path, text).unwrap();
+        }
+        return;
+    }
     let wanted = |name: &str| name.contains(&only);
     let mut rows: Vec<Row> = Vec::new();
     if wanted("ack") {
@@ -74,6 +92,12 @@ async fn bench() {
     }
     if wanted("start") {
         rows.push(times::start(&size).await);
+    }
+    if wanted("spin") {
+        rows.push(load::spin(&size).await);
+    }
+    if wanted("memory") {
+        rows.push(load::memory(&size).await);
     }
     if wanted("workers") {
         rows.extend(many::workers(&size).await);

@@ -21,32 +21,38 @@ use crate::harness::process::computed;
 use crate::rates::window;
 use crate::{OUT, PREFETCH, QUEUE};
 
-/// It acks so many at once, as the host does.
+/// It acks so many at once, as the host does: fewer where the prefetch is so small that the broker would wait for them.
 const ACK_EACH: usize = 100;
 
 /// Starts one in a process of its own, for so many messages.
 pub fn start(url: &str, relay: bool, messages: usize) -> Child {
+    start_with(url, relay, messages, PREFETCH)
+}
+
+/// The same with another prefetch.
+pub fn start_with(url: &str, relay: bool, messages: usize, prefetch: u16) -> Child {
     let what = if relay { "relay" } else { "ack" };
     Command::new(env::current_exe().unwrap())
-        .args(["native", url, what, &messages.to_string()])
+        .args(["native", url, what, &messages.to_string(), &prefetch.to_string()])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap()
 }
 
 /// Handles most of so many messages. Prints the window's time, count and CPU time.
-pub async fn run(url: &str, relay: bool, messages: usize) {
+pub async fn run(url: &str, relay: bool, messages: usize, prefetch: u16) {
     let peer = Peer::connect(url).await;
     let publishing = Peer::connect(url).await;
     let publish = publishing.new_channel().await;
     publish.confirm_select(ConfirmSelectOptions::default()).await.unwrap();
     let channel = peer.new_channel().await;
-    channel.basic_qos(PREFETCH, BasicQosOptions::default()).await.unwrap();
+    channel.basic_qos(prefetch, BasicQosOptions::default()).await.unwrap();
     let mut consumer = channel
         .basic_consume(QUEUE.into(), "".into(), BasicConsumeOptions::default(), FieldTable::default())
         .await
         .unwrap();
     let (from, to) = window(messages);
+    let ack_each = usize::from(prefetch / 4).clamp(1, ACK_EACH);
     let (mut done, mut unsent) = (0, 0);
     let mut start = None;
     let mut confirming: VecDeque<Pin<Box<dyn Future<Output = u64>>>> = VecDeque::new();
@@ -79,7 +85,7 @@ pub async fn run(url: &str, relay: bool, messages: usize) {
         };
         done += 1;
         unsent += 1;
-        if unsent == ACK_EACH {
+        if unsent == ack_each {
             unsent = 0;
             let channel = channel.clone();
             let mut ack =

@@ -45,13 +45,14 @@ impl Measured {
 
 /// Consume and ack, beside the native loop and beside the script that users have.
 pub async fn ack(size: &Size) -> Vec<Row> {
-    let (mut wabbit, mut native, mut pika) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut wabbit, mut kept, mut native, mut pika) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for run in 0..size.runs {
         // The order changes, so that whatever one leaves behind disturbs the others as often.
-        for turn in 0..3 {
-            match (run + turn) % 3 {
-                0 => wabbit.push(of_host(size, false).await),
+        for turn in 0..4 {
+            match (run + turn) % 4 {
+                0 => wabbit.push(of_host(size, host(&size.url, false)).await),
                 1 => native.push(of_native(size, false).await),
+                2 => kept.push(of_host(size, reusing(&size.url)).await),
                 _ => pika.push(of_pika(size).await),
             }
         }
@@ -85,7 +86,23 @@ pub async fn ack(size: &Size) -> Vec<Row> {
             Figure::Ratio,
             Target::AtLeast(2.8),
         ),
-        row("the same: CPU", micros, cpu(&wabbit), Some(("pika", cpu(&pika))), Figure::Ratio, Target::AtMost(0.3)),
+        row(
+            "consume, ack, instances kept",
+            messages,
+            rate(&kept),
+            Some(("native", rate(&native))),
+            Figure::Ratio,
+            Target::None,
+        ),
+        row(
+            "consume, ack, instances kept: CPU",
+            micros,
+            cpu(&kept),
+            Some(("native", cpu(&native))),
+            Figure::Difference,
+            Target::None,
+        ),
+        row("the script: CPU", micros, cpu(&wabbit), Some(("pika", cpu(&pika))), Figure::Ratio, Target::AtMost(0.3)),
     ]
 }
 
@@ -95,7 +112,7 @@ pub async fn relay(size: &Size) -> Vec<Row> {
     for run in 0..size.runs {
         for turn in 0..2 {
             match (run + turn) % 2 {
-                0 => wabbit.push(of_host(size, true).await.rate),
+                0 => wabbit.push(of_host(size, host(&size.url, true)).await.rate),
                 _ => native.push(of_native(size, true).await.rate),
             }
         }
@@ -127,9 +144,18 @@ pub fn host(url: &str, relay: bool) -> HostConfig {
     )
 }
 
-async fn of_host(size: &Size, relay: bool) -> Measured {
+/// The same, where an instance handles one delivery after the other.
+fn reusing(url: &str) -> HostConfig {
+    let manifest = format!(
+        "plugin = \"bench.wasm\"\n[[queue]]\nname = \"{QUEUE}\"\n[consume]\nprefetch = {PREFETCH}\n\
+         [instance]\nreuse = true\nmax-deliveries = 100000\n"
+    );
+    host(url, false).manifest("bench", &manifest)
+}
+
+async fn of_host(size: &Size, host: HostConfig) -> Measured {
     fill(&size.url, size.messages).await.close().await;
-    let mut host = Host::start(host(&size.url, relay));
+    let mut host = Host::start(host);
     // Looking costs the host as well.
     let measured = watch(&host, size.messages, Duration::from_millis(50)).await;
     assert_eq!(host.terminate().await, 0);
@@ -155,7 +181,7 @@ pub async fn watch(host: &Host, messages: usize, look: Duration) -> Measured {
 }
 
 /// What all workers have acked so far.
-async fn acked(host: &Host) -> usize {
+pub async fn acked(host: &Host) -> usize {
     // The host may not listen yet.
     let Ok((_, workers)) = host.try_get("/workers").await else { return 0 };
     let workers: serde_json::Value = serde_json::from_str(&workers).unwrap_or_default();

@@ -34,6 +34,8 @@ pub enum Figure {
 pub enum Target {
     AtLeast(f64),
     AtMost(f64),
+    /// It is told beside another.
+    None,
 }
 
 impl Row {
@@ -50,6 +52,7 @@ impl Row {
         let (value, met, target) = match self.target {
             Target::AtLeast(least) => (self.value(), self.value() >= least, least),
             Target::AtMost(most) => (self.value(), self.value() <= most, most),
+            Target::None => return String::new(),
         };
         if met { "met".into() } else { format!("missed by {}", short((value - target).abs())) }
     }
@@ -67,9 +70,10 @@ pub fn table(rows: &[Row]) -> String {
     let mut text = String::from("| | unit | wabbit | beside it | figure | target | |\n|---|---|---|---|---|---|---|\n");
     for row in rows {
         let beside = row.beside.as_ref().map_or("".into(), |(name, values)| format!("{name}: {}", spread(values)));
-        let (sign, target) = match row.target {
-            Target::AtLeast(least) => ("≥", least),
-            Target::AtMost(most) => ("≤", most),
+        let target = match row.target {
+            Target::AtLeast(least) => format!("≥ {least}"),
+            Target::AtMost(most) => format!("≤ {most}"),
+            Target::None => String::new(),
         };
         let figure = match row.figure {
             Figure::Ratio => format!("× {:.2}", row.value()),
@@ -78,7 +82,7 @@ pub fn table(rows: &[Row]) -> String {
         };
         let _ = writeln!(
             text,
-            "| {} | {} | {} | {beside} | {figure} | {sign} {target} | {} |",
+            "| {} | {} | {} | {beside} | {figure} | {target} | {} |",
             row.what,
             row.unit,
             spread(&row.wabbit),

@@ -16,15 +16,21 @@ use crate::{BODY_BYTES, OUT, QUEUE, Size, native};
 
 /// Calls in one process.
 const CALLS: usize = 200_000;
+/// What an instance and a call took of a bare sandbox, in µs, and how much longer they may take in the host.
+const JAVASCRIPT_US: f64 = 73.0;
+const PYTHON_US: f64 = 758.0;
+const SLOWER: f64 = 1.3;
 /// How often messages are sent: so many at once that the rate is right.
 const BEAT: Duration = Duration::from_millis(2);
 
 /// A call without a broker: with a fresh instance, and with one that is kept.
 pub async fn in_process(size: &Size) -> Vec<Row> {
-    let (mut fresh, mut kept) = (Vec::new(), Vec::new());
+    let (mut fresh, mut kept, mut javascript, mut python) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..size.runs {
-        fresh.push(call(false).await);
-        kept.push(call(true).await);
+        fresh.push(call("bench_ack", CALLS, false).await);
+        kept.push(call("bench_ack", CALLS, true).await);
+        javascript.push(call("conformance/javascript", CALLS / 50, false).await);
+        python.push(call("conformance/python", CALLS / 200, false).await);
     }
     let row = |what, wabbit, most| Row {
         what,
@@ -34,14 +40,20 @@ pub async fn in_process(size: &Size) -> Vec<Row> {
         figure: Figure::Alone,
         target: Target::AtMost(most),
     };
-    vec![row("in process: a fresh instance and a call", fresh, 5.0), row("in process: a call, reused", kept, 1.0)]
+    vec![
+        row("in process: a fresh instance and a call", fresh, 5.0),
+        row("in process: a call, reused", kept, 1.0),
+        row("in process: JavaScript (QuickJS)", javascript, JAVASCRIPT_US * SLOWER),
+        row("in process: Python", python, PYTHON_US * SLOWER),
+    ]
 }
 
 /// The median of many calls, in µs.
-async fn call(reuse: bool) -> f64 {
-    let plugin = places::root().join("target/guests/bench_ack.wasm").display().to_string();
-    let (body, calls) = ("x".repeat(BODY_BYTES), CALLS.to_string());
-    let mut arguments = vec!["invoke", &plugin, "--body", &body, "--repeat", &calls, "--json"];
+async fn call(guest: &str, calls: usize, reuse: bool) -> f64 {
+    let plugin = places::root().join(format!("target/guests/{guest}.wasm")).display().to_string();
+    let (body, calls) = ("x".repeat(BODY_BYTES), calls.to_string());
+    // What the handlers of each language are told to do.
+    let mut arguments = vec!["invoke", &plugin, "--body", &body, "--header", "do=ack", "--repeat", &calls, "--json"];
     arguments.extend(reuse.then_some("--reuse"));
     let folder = places::folder("bench");
     let told = host::run(folder.path(), &arguments).await.success();

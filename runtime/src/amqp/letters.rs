@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use lapin::{
     Channel,
-    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions, QueuePurgeOptions},
+    options::{BasicAckOptions, BasicGetOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions},
     types::FieldTable,
 };
 
@@ -39,6 +39,15 @@ pub async fn purge(session: &Session, queue: &str) -> Result<u32, Trouble> {
         .map_err(|trouble| trouble.while_doing(format_args!("cannot purge queue `{queue}`")))?;
     within(CALL_TIMEOUT, channel.close(200, "done".into())).await?;
     Ok(purged)
+}
+
+/// Deletes a queue with all that waits in it. It is no error where there is none.
+pub async fn delete(session: &Session, queue: &str) -> Result<(), Trouble> {
+    let channel = session.consume_channel().await?;
+    within(CALL_TIMEOUT, channel.queue_delete(queue.into(), QueueDeleteOptions::default()))
+        .await
+        .map_err(|trouble| trouble.while_doing(format_args!("cannot delete queue `{queue}`")))?;
+    within(CALL_TIMEOUT, channel.close(200, "done".into())).await
 }
 
 /// Messages that are taken off a queue one by one, on a channel of their own. Each that is not acked goes back when the

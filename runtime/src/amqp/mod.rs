@@ -19,7 +19,7 @@ pub use consumer::{Consumer, Received};
 #[doc(hidden)]
 pub use convert::{properties, to_properties};
 pub use error::{Reason, Trouble};
-pub use letters::{Letters, count, purge};
+pub use letters::{Letters, count, delete, purge};
 pub use link::{Link, maintain};
 pub use publisher::{Publisher, Sent};
 pub use topology::{Declared, declare, declare_dead_letter};

@@ -453,6 +453,11 @@ pub fn version(
 ) -> Result<Version, LoadError> {
     check_digest(settings, manifest.digest, plugin.digest)?;
     plugin.check_granted(&manifest.grant.keys())?;
+    if manifest.instance.reuse && plugin.is_command() {
+        return Err(LoadError::NotAHandler(
+            "is a command, which ends with its answer; hint: leave `reuse` out of `[instance]`".into(),
+        ));
+    }
     let limits = CallLimits {
         time: manifest.limits.time,
         memory: manifest.limits.memory,

@@ -335,7 +335,7 @@ impl std::error::Error for SettingsError {}
 /// The file's settings, with the chosen environment laid over the rest. Every environment is checked, chosen or not.
 fn from_file(path: &Path, text: &str, overrides: &Overrides) -> Result<Layer, SettingsError> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    let read = document(text, &[], |top| {
+    let read = document(text, |top| {
         let environments = top.map("environment", |section| Layer::read(section, folder));
         let environments = environments.into_iter().map(|(name, layer)| (name.to_owned(), layer));
         (Layer::read(top, folder), environments.collect::<Vec<_>>())

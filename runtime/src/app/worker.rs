@@ -21,10 +21,11 @@ use super::{
 };
 use crate::{
     amqp::{self, Declared, Link, Session, Trouble},
-    manifest::{Manifest, Queue},
-    outcome::Rules,
+    delivery::Delivery,
+    manifest::{Instance, Manifest, Queue},
+    outcome::{Failure, Outcome, Rules},
     reload::{Candidate, Cause, Event, Refusal, Standing, Verdict},
-    sandbox::{Plugin, Scope},
+    sandbox::{Kept, Plugin, Scope},
     settle::{Breaker, Stage},
     telemetry::WorkerMetrics,
 };
@@ -77,6 +78,8 @@ pub struct Version {
     pub rules: Rules,
     /// How long a confirm is waited for.
     pub publish_timeout: Duration,
+    /// Instances that wait for their next delivery, where the manifest has them reused.
+    kept: Option<Kept>,
     /// How it does.
     standing: Mutex<Standing>,
     /// What takes the deliveries that it fails, until it has proved itself.
@@ -92,7 +95,9 @@ impl Version {
         rules: Rules,
         publish_timeout: Duration,
     ) -> Self {
+        let Instance { reuse, max_deliveries } = manifest.instance;
         Self {
+            kept: reuse.then(|| Kept::new(max_deliveries)),
             manifest,
             digest: plugin.digest.to_string(),
             plugin,
@@ -101,6 +106,14 @@ impl Version {
             publish_timeout,
             standing: Mutex::default(),
             fallback: Mutex::default(),
+        }
+    }
+
+    /// Runs the handler on one delivery: in an instance of its own, or in one that is kept.
+    pub(super) async fn handle(&self, delivery: &Delivery) -> Result<Outcome, Failure> {
+        match &self.kept {
+            None => self.plugin.handle(delivery, &self.scope).await,
+            Some(kept) => self.plugin.handle_again(delivery, &self.scope, kept).await,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     delivery::{self, Delivery, Properties, Value},
     manifest::{self, Manifest, report},
     outcome::{self, Outcome, Settlement, check},
-    sandbox::{LoadError, Sandbox, Source},
+    sandbox::{Kept, LoadError, Sandbox, Source},
     telemetry,
 };
 
@@ -99,16 +99,15 @@ impl Invoke {
         let executor = executor()?;
         let mut took = Vec::new();
         let result = executor.block_on(async {
-            let mut kept = match self.reuse {
-                true => Some(version.plugin.kept(&version.scope).ok_or_else(|| {
-                    Failed::Usage(format!("`{}` is a command, which ends with its answer", self.file.display()))
-                })?),
-                false => None,
-            };
+            if self.reuse && version.plugin.is_command() {
+                let file = self.file.display();
+                return Err(Failed::Usage(format!("`{file}` is a command, which ends with its answer")));
+            }
+            let kept = self.reuse.then(|| Kept::new(u32::MAX));
             loop {
                 let start = Instant::now();
-                let result = match &mut kept {
-                    Some(instance) => instance.handle(&delivery).await,
+                let result = match &kept {
+                    Some(kept) => version.plugin.handle_again(&delivery, &version.scope, kept).await,
                     None => version.plugin.handle(&delivery, &version.scope).await,
                 };
                 took.push(start.elapsed());

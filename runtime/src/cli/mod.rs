@@ -1,5 +1,6 @@
 //! The command line: data on standard output, everything else on standard error.
 
+mod bench;
 mod build;
 mod check;
 mod dead;
@@ -59,6 +60,8 @@ enum Command {
     Inspect(inspect::Inspect),
     /// Send one message through one plugin, without a broker
     Invoke(invoke::Invoke),
+    /// Measure a plugin in a host of its own, on your broker
+    Bench(bench::Bench),
     /// Publish messages, and wait until the broker has confirmed them
     Publish(publish::Publish),
     /// Look at dead letters, replay or delete them
@@ -180,6 +183,7 @@ impl Command {
             Self::History(history) => history.execute(),
             Self::Inspect(inspect) => inspect.execute(),
             Self::Invoke(invoke) => invoke.execute(),
+            Self::Bench(bench) => bench.execute(),
             Self::Publish(publish) => publish.execute(),
             Self::Dead(dead) => dead.execute(),
             Self::New(new) => new.execute(),

@@ -1,8 +1,9 @@
 //! `wabbit run`: the host.
 
-use std::path::PathBuf;
+use std::{os::unix::process::parent_id, path::PathBuf};
 
 use clap::{Args, builder::FalseyValueParser};
+use nix::sys::{prctl, signal::Signal};
 use tokio::{
     runtime::Builder,
     signal::unix::{SignalKind, signal},
@@ -34,10 +35,20 @@ pub(super) struct Run {
     /// Do not start when a manifest or its plugin is bad
     #[arg(long, env = "WABBIT_STRICT", value_parser = FalseyValueParser::new())]
     strict: bool,
+    /// The process that it must not outlive
+    #[arg(long, hide = true)]
+    parent: Option<u32>,
 }
 
 impl Run {
     pub(super) fn execute(self) -> Result<(), Failed> {
+        if let Some(parent) = self.parent {
+            prctl::set_pdeathsig(Signal::SIGTERM).map_err(anyhow::Error::from)?;
+            // It may have ended before the line above.
+            if parent_id() != parent {
+                return Err(anyhow::anyhow!("whoever started this host is gone").into());
+            }
+        }
         let mut overrides = self.settings.overrides();
         overrides.state = self.state;
         overrides.admin = self.admin;

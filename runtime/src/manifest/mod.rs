@@ -51,6 +51,8 @@ pub struct Manifest {
     pub grant: Grant,
     /// How a new version of the plugin proves itself.
     pub reload: Reload,
+    /// Whether instances are kept.
+    pub instance: Instance,
 }
 
 /// `declare = "…"`, at the top of a manifest.
@@ -287,6 +289,21 @@ pub struct Reload {
     pub margin: f64,
 }
 
+/// `[instance]`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Instance {
+    /// Whether an instance handles one delivery after the other. Default false: each has one of its own.
+    pub reuse: bool,
+    /// So many at most, 1 to 1,000,000. Default 1,000.
+    pub max_deliveries: u32,
+}
+
+impl Default for Instance {
+    fn default() -> Self {
+        Self { reuse: false, max_deliveries: 1_000 }
+    }
+}
+
 /// `[publish]`.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Publish {
@@ -420,6 +437,7 @@ impl Manifest {
             publish: Publish::default(),
             grant: Grant::default(),
             reload: Reload::default(),
+            instance: Instance::default(),
         }
     }
 

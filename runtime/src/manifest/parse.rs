@@ -4,6 +4,7 @@ mod arguments;
 mod dedupe;
 mod folder;
 mod grant;
+mod instance;
 mod reload;
 mod topology;
 
@@ -13,7 +14,7 @@ use super::{
     Ack, Backoff, BreakerPolicy, Ceilings, Consume, DeadLetter, Declare, FailurePolicy, Grant, HttpGrant, Manifest,
     Order, Publish, PublishGrant, Queue, Unroutable,
     limits::limits,
-    read::{self, Planned, Section},
+    read::{self, Section},
     report::{Place, Problem},
     values::{declared_name, network, quoted, show_duration},
 };
@@ -24,9 +25,6 @@ use crate::{
 
 pub use folder::read_folder;
 pub(crate) use grant::secret;
-
-/// Parts of the format that are written down and not built. An entry goes when its key is read.
-const PLANNED: &[Planned] = &[planned("", "instance")];
 
 const NAME_BYTES_MAX: usize = 100;
 const CONCURRENCY_MAX: usize = 10_000;
@@ -50,7 +48,7 @@ fn parse_with_places(
     text: &str,
     ceilings: &Ceilings,
 ) -> Result<(Manifest, Vec<Option<Place>>), Vec<Problem>> {
-    read::document(text, PLANNED, |top| {
+    read::document(text, |top| {
         let name = worker_name(top, path);
         let declare = [("create", Declare::Create), ("verify", Declare::Verify), ("none", Declare::Nothing)];
         let declare = top.one_of("declare", &declare).unwrap_or_default();
@@ -71,6 +69,7 @@ fn parse_with_places(
             publish: top.section("publish", publish),
             grant: top.section("grant", grant),
             reload: top.section("reload", reload::reload),
+            instance: top.section("instance", instance::instance),
             path: path.to_owned(),
             name,
             declare,
@@ -80,10 +79,6 @@ fn parse_with_places(
         };
         (manifest, places)
     })
-}
-
-const fn planned(section: &'static str, key: &'static str) -> Planned {
-    Planned { section, key, except: None }
 }
 
 /// The name goes into queue names, metrics and addresses of the admin port, so that it is kept plain.
@@ -297,8 +292,8 @@ mod tests {
     use crate::{
         delivery::Value,
         manifest::{
-            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, KeyValueGrant, Limits, Pattern, Reload,
-            SecretSource,
+            Binding, Dedupe, DedupeBy, Exchange, ExchangeKind, FilesGrant, Instance, KeyValueGrant, Limits, Pattern,
+            Reload, SecretSource,
         },
     };
 
@@ -339,6 +334,7 @@ mod tests {
             publish: Publish { unroutable: Unroutable::Fail },
             grant: Grant::default(),
             reload: Reload::default(),
+            instance: Instance { reuse: false, max_deliveries: 1_000 },
         };
         assert_eq!(manifest, expected);
     }
@@ -425,6 +421,10 @@ mod tests {
             probation = 7
             probation-time = "2m"
             margin = 0.5
+
+            [instance]
+            reuse = true
+            max-deliveries = 50
             "#,
         );
         assert_eq!(manifest.declare, Declare::Verify);
@@ -436,6 +436,7 @@ mod tests {
             margin: 0.5,
         };
         assert_eq!(manifest.reload, reload);
+        assert_eq!(manifest.instance, Instance { reuse: true, max_deliveries: 50 });
         let exchange = Exchange {
             name: "order".to_owned(),
             kind: ExchangeKind::Topic,

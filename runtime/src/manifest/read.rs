@@ -22,23 +22,9 @@ use super::report::{Place, Problem};
 /// More problems than these are counted and not kept.
 const PROBLEMS_MAX: usize = 100;
 
-/// A key that is part of the format but that this version does not act on yet.
-pub(crate) struct Planned {
-    /// The table that it stands in; empty for the top of the file.
-    pub section: &'static str,
-    /// Its name there.
-    pub key: &'static str,
-    /// The one value that this version keeps to anyway.
-    pub except: Option<&'static str>,
-}
-
 /// Reads a file by handing its top to `read`. All problems that were noted on the way are the error.
-pub(crate) fn document<T>(
-    text: &str,
-    planned: &'static [Planned],
-    read: impl FnOnce(&mut Section<'_>) -> T,
-) -> Result<T, Vec<Problem>> {
-    let notes = Notes { text, planned, found: RefCell::default(), more: Cell::default() };
+pub(crate) fn document<T>(text: &str, read: impl FnOnce(&mut Section<'_>) -> T) -> Result<T, Vec<Problem>> {
+    let notes = Notes { text, found: RefCell::default(), more: Cell::default() };
     let (tree, errors) = DeTable::parse_recoverable(text);
     if !errors.is_empty() {
         // What the parser made of a broken text says little, so that nothing else is said about it.
@@ -69,7 +55,6 @@ fn syntax_problems(text: &str, errors: &[toml::de::Error]) -> Vec<Problem> {
 /// What all sections of a file share: its text, and what was found to be wrong.
 struct Notes<'t> {
     text: &'t str,
-    planned: &'static [Planned],
     found: RefCell<Vec<Problem>>,
     more: Cell<bool>,
 }

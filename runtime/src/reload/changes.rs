@@ -41,6 +41,7 @@ pub fn changes(setup: &Manifest, current: &Manifest, new: &Manifest) -> Option<(
         publish,
         grant,
         reload,
+        instance,
     } = new;
     differs("plugin", *plugin != current.plugin, Change::InPlace);
     differs("digest", *digest != current.digest, Change::InPlace);
@@ -48,6 +49,7 @@ pub fn changes(setup: &Manifest, current: &Manifest, new: &Manifest) -> Option<(
     differs("publish", *publish != current.publish, Change::InPlace);
     differs("grant", *grant != current.grant, Change::InPlace);
     differs("reload", *reload != current.reload, Change::InPlace);
+    differs("instance", *instance != current.instance, Change::InPlace);
     let again = (failure.attempts, &failure.backoff) != (current.failure.attempts, &current.failure.backoff);
     differs("failure", again, Change::InPlace);
     differs("consume.concurrency", consume.concurrency != current.consume.concurrency, Change::InPlace);
@@ -104,6 +106,7 @@ mod tests {
             ("[grant]\npublish = [\"x/y\"]\n", "grant"),
             ("[grant]\nconfig = { a = \"b\" }\n", "grant"),
             ("[reload]\nprobation = 5\n", "reload"),
+            ("[instance]\nreuse = true\n", "instance"),
             ("[consume]\nconcurrency = 3\n", "consume.concurrency"),
         ] {
             check(BASE, &with(more), Some((InPlace, &[key])));

@@ -19,13 +19,16 @@ use crate::{
     outcome::{Failure, FailureKind, Outcome},
 };
 
+/// After so many ticks of the clock a handler is looked at.
+const TICKS: u64 = 1;
+
 impl Plugin {
     /// Runs the handler on one delivery.
     ///
     /// Errors are failures of this delivery alone; nothing of the instance is left when this returns or is dropped.
     pub async fn handle(&self, delivery: &Delivery, scope: &Arc<Scope>) -> Result<Outcome, Failure> {
         match &self.entry {
-            Entry::Handler(pre) => Instance::new(pre, scope).handle(delivery).await,
+            Entry::Handler(pre) => Instance::new(pre, scope).handle(pre, delivery).await,
             Entry::Command(command) => command.run(delivery, scope).await,
         }
     }
@@ -33,35 +36,26 @@ impl Plugin {
     /// Makes an instance, to see whether that works. A command is made anew for each call, so that there is nothing to see.
     pub async fn instantiate(&self, scope: &Arc<Scope>) -> Result<(), Failure> {
         match &self.entry {
-            Entry::Handler(pre) => Instance::new(pre, scope).begin().await,
+            Entry::Handler(pre) => Instance::new(pre, scope).begin(pre).await,
             Entry::Command(_) => Ok(()),
-        }
-    }
-
-    /// An instance that is called more than once; nothing for a command, which ends with its answer.
-    pub fn kept(&self, scope: &Arc<Scope>) -> Option<Instance<'_>> {
-        match &self.entry {
-            Entry::Handler(pre) => Some(Instance::new(pre, scope)),
-            Entry::Command(_) => None,
         }
     }
 }
 
 /// A handler with a memory of its own. Whatever it keeps there is seen by the next delivery that it handles.
-pub struct Instance<'a> {
-    pre: &'a WorkerPre<Host>,
+pub(super) struct Instance {
     store: Store<Host>,
     /// Made by the first call, within its time.
     worker: Option<Worker>,
 }
 
-impl<'a> Instance<'a> {
-    fn new(pre: &'a WorkerPre<Host>, scope: &Arc<Scope>) -> Self {
-        Self { pre, store: new_store(pre.engine(), Host::new(Arc::clone(scope), None)), worker: None }
+impl Instance {
+    pub(super) fn new(pre: &WorkerPre<Host>, scope: &Arc<Scope>) -> Self {
+        Self { store: new_store(pre.engine(), Host::new(Arc::clone(scope), None)), worker: None }
     }
 
-    async fn begin(&mut self) -> Result<(), Failure> {
-        let Self { pre, store, .. } = self;
+    async fn begin(&mut self, pre: &WorkerPre<Host>) -> Result<(), Failure> {
+        let Self { store, .. } = self;
         let deadline = store.data_mut().start();
         let made = within(deadline, pre.instantiate_async(&mut *store)).await;
         let host = store.data();
@@ -74,9 +68,13 @@ impl<'a> Instance<'a> {
     }
 
     /// Runs the handler on one delivery. After a failure the instance is of no more use.
-    pub async fn handle(&mut self, delivery: &Delivery) -> Result<Outcome, Failure> {
-        let Self { pre, store, worker } = self;
+    pub(super) async fn handle(&mut self, pre: &WorkerPre<Host>, delivery: &Delivery) -> Result<Outcome, Failure> {
+        let Self { store, worker } = self;
         let deadline = store.data_mut().start();
+        if worker.is_some() {
+            // The clock went on since the last call.
+            store.set_epoch_deadline(TICKS);
+        }
         let answer = within(deadline, async {
             let worker = match worker {
                 Some(worker) => worker,
@@ -88,7 +86,8 @@ impl<'a> Instance<'a> {
             .await
         })
         .await;
-        let host = store.data();
+        let host = store.data_mut();
+        host.turn = None;
         let (tail, limits) = (host.finish_log(), &host.scope.limits);
         match answer {
             // Memory that was refused is often noticed by the handler itself, which then gives up in its own way.
@@ -97,6 +96,12 @@ impl<'a> Instance<'a> {
             Some(Err(error)) => Err(explain(&error, host, &tail)),
             None => Err(too_long(limits, &tail)),
         }
+    }
+
+    /// Whether it may be called again: nothing that it asked for was refused.
+    pub(super) fn is_sound(&self) -> bool {
+        let bounds = &self.store.data().bounds;
+        !bounds.memory.exceeded && !bounds.tables.exceeded
     }
 }
 
@@ -135,7 +140,7 @@ pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
         }
         Ok(bounds.crossed(hook, &scope.limits)?)
     });
-    store.set_epoch_deadline(1);
+    store.set_epoch_deadline(TICKS);
     // A handler that never leaves wasm is stopped here, at a tick of the epoch; one that waits in a host call is
     // stopped by `within`. In between it yields, so that its thread serves others, too.
     store.epoch_deadline_callback(|mut store| {
@@ -143,7 +148,7 @@ pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
         if Instant::now() >= host.deadline {
             return Ok(UpdateDeadline::Interrupt);
         }
-        Ok(UpdateDeadline::YieldCustom(1, Box::pin(host.turn.get_or_insert_default().next())))
+        Ok(UpdateDeadline::YieldCustom(TICKS, Box::pin(host.turn.get_or_insert_default().next())))
     });
     store
 }

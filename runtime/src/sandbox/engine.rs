@@ -10,6 +10,7 @@ use std::{
     thread,
 };
 
+use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
 use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue, turns};
@@ -28,8 +29,10 @@ const COMPONENT_CONTEXT_BYTES: usize = 2 * 1024 * 1024;
 /// How much of a memory stays resident between two uses, at most. With the kernel's page map (Linux 6.7) only the pages
 /// that were written are reset, so a large figure costs no time; without it this much would be zeroed each time.
 const MEMORY_KEEP_BYTES: usize = 16 * 1024 * 1024;
-/// What all memories together may keep: each has its share.
+/// What the memories of all that run at once may keep together: each has its share.
 const MEMORY_KEEP_TOTAL_BYTES: usize = 1024 * 1024 * 1024;
+/// Instances of a host that wait for their next delivery; no more than may run.
+const KEPT_MAX: usize = 1_024;
 const TABLE_KEEP_BYTES: usize = 128 * 1024;
 const STACK_KEEP_BYTES: usize = 64 * 1024;
 const DECOMMIT_BATCH: usize = 32;
@@ -44,6 +47,8 @@ pub struct Sandbox {
     pub(super) compile: Compile,
     /// Plugins that do not compile, and why not: they are not compiled again.
     pub(super) hopeless: Mutex<HashMap<Digest, String>>,
+    /// Places for instances that are kept between two deliveries.
+    pub(super) places: Arc<Semaphore>,
     slots: usize,
     ticking: Arc<AtomicBool>,
 }
@@ -73,7 +78,8 @@ impl Sandbox {
             }
         })?;
         let (compile, hopeless) = (compile.clone(), Mutex::default());
-        Ok(Self { engine, linker, core_linker, cache, compile, hopeless, slots: limits.running, ticking })
+        let (slots, places) = (limits.running, Arc::new(Semaphore::new(places(limits))));
+        Ok(Self { engine, linker, core_linker, cache, compile, hopeless, places, slots, ticking })
     }
 
     /// How many handlers can run at once in this host.
@@ -105,11 +111,17 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     Ok((engine, linker, core_linker))
 }
 
+/// How many instances may wait for their next delivery.
+fn places(limits: &HostLimits) -> usize {
+    limits.running.min(KEPT_MAX)
+}
+
 fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     let slots = u32::try_from(limits.running)?;
     // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
     // that was cut off is given back a moment after its permit.
-    let components = slots.saturating_add(slots / 4 + 8);
+    let running = slots.saturating_add(slots / 4 + slots.saturating_mul(2).saturating_add(2).min(8));
+    let components = running.saturating_add(u32::try_from(places(limits))?);
     let memories = components.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::default();
     pool.total_component_instances(components)
@@ -129,7 +141,7 @@ fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
         .async_stack_keep_resident(STACK_KEEP_BYTES)
         .pagemap_scan(Enabled::Auto);
     if PoolingAllocationConfig::is_pagemap_scan_available() {
-        pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES.min(MEMORY_KEEP_TOTAL_BYTES / memories as usize));
+        pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES.min(MEMORY_KEEP_TOTAL_BYTES / (2 * running as usize)));
     }
     let mut config = code_config();
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).async_stack_size(ASYNC_STACK_BYTES);

@@ -18,6 +18,7 @@ mod files;
 mod host;
 mod http;
 pub mod inspect;
+mod kept;
 mod keyvalue;
 mod log;
 mod plugin;
@@ -28,12 +29,12 @@ mod turns;
 /// For the fuzz targets: in the host, only the child that compiles calls these.
 #[doc(hidden)]
 pub use adapt::{adapt, adapt_command};
-pub use call::Instance;
 pub use config::Config;
 pub use digest::Digest;
 pub use engine::Sandbox;
 pub use files::{Folder, Usage};
 pub use http::{Effects, HttpGrants};
+pub use kept::Kept;
 pub use keyvalue::KeyValue;
 pub use log::LogSink;
 pub use plugin::{LoadError, Plugin, Source};

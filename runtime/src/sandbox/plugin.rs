@@ -8,6 +8,7 @@ use std::{
 };
 
 use bytesize::ByteSize;
+use tokio::sync::Semaphore;
 use wasmtime::{Engine, InstancePre, Module, component::Component};
 use wasmtime_wasi::p2::bindings::CommandPre;
 
@@ -37,6 +38,8 @@ pub struct Plugin {
     pub cached: bool,
     pub(super) entry: Entry,
     inspection: Inspection,
+    /// Places for instances that are kept, the host's.
+    pub(super) places: Arc<Semaphore>,
 }
 
 impl Plugin {
@@ -216,7 +219,8 @@ impl Sandbox {
                 Entry::Handler(pre)
             }
         };
-        Ok(Arc::new(Plugin { digest: source.digest, cached, entry, inspection }))
+        let (digest, places) = (source.digest, Arc::clone(&self.places));
+        Ok(Arc::new(Plugin { digest, cached, entry, inspection, places }))
     }
 
     fn cached(&self, form: &Form) -> Option<Code> {

@@ -126,7 +126,7 @@ impl Run {
         let mut call = Box::pin(async move {
             let start = Instant::now();
             let entered = shared.running.enter(fingerprint, suspect);
-            let handling = version.plugin.handle(&delivery, &version.scope);
+            let handling = version.handle(&delivery);
             // The host's own mistake must cost this delivery only, and must not lose sight of it.
             let result = AssertUnwindSafe(handling)
                 .catch_unwind()

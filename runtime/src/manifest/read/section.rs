@@ -14,13 +14,11 @@ use toml::{
 use super::Notes;
 use crate::manifest::{
     report::{Place, Problem},
-    values::{self, nearest, nearest_or_all, quoted},
+    values::{self, nearest_or_all, quoted},
 };
 
 /// A table whose keys are asked for by name. A key of the wrong type or value is noted and counts as absent.
 pub(crate) struct Section<'t> {
-    /// What [`super::Planned`] calls it; empty for the top of the file.
-    name: &'static str,
     table: Option<&'t DeTable<'t>>,
     span: Option<Range<usize>>,
     asked: Vec<&'static str>,
@@ -29,7 +27,7 @@ pub(crate) struct Section<'t> {
 
 impl<'t> Section<'t> {
     pub(super) fn top(table: &'t DeTable<'t>, notes: &'t Notes<'t>) -> Self {
-        Self { name: "", table: Some(table), span: None, asked: Vec::new(), notes }
+        Self { table: Some(table), span: None, asked: Vec::new(), notes }
     }
 
     /// Whether the key is there, whatever its value.
@@ -153,13 +151,13 @@ impl<'t> Section<'t> {
             DeValue::Table(table) => Some(table),
             other => self.mismatch(key, "a table", other, None),
         });
-        self.inner(key, table, value.map(Spanned::span), read)
+        self.inner(table, value.map(Spanned::span), read)
     }
 
     /// An array of tables: `[[key]]`, or `key = [{ … }]`.
     pub fn sections<T>(&mut self, key: &'static str, mut read: impl FnMut(&mut Section<'t>) -> T) -> Vec<T> {
         let read = |section: &Self, entry: &'t Spanned<DeValue<'t>>| match entry.get_ref() {
-            DeValue::Table(table) => Some(section.inner(key, Some(table), Some(entry.span()), &mut read)),
+            DeValue::Table(table) => Some(section.inner(Some(table), Some(entry.span()), &mut read)),
             _ => section.bad_entry(key, "a table", entry),
         };
         self.array(key, &format!("write `[[{key}]]` above each one, or `{key} = [{{ … }}]`"), read)
@@ -174,7 +172,7 @@ impl<'t> Section<'t> {
     ) -> Vec<T> {
         let read = |section: &Self, entry: &'t Spanned<DeValue<'t>>| match entry.get_ref() {
             DeValue::String(text) => read_text(text).map_err(|problem| section.report_at(entry, problem)).ok(),
-            DeValue::Table(table) => section.inner(key, Some(table), Some(entry.span()), &mut read),
+            DeValue::Table(table) => section.inner(Some(table), Some(entry.span()), &mut read),
             _ => section.bad_entry(key, "a string or a table", entry),
         };
         self.array(key, &format!("put it in brackets: `{key} = [ … ]`"), read)
@@ -206,7 +204,7 @@ impl<'t> Section<'t> {
         let value = self.value(key)?;
         match value.get_ref() {
             DeValue::String(_) => self.checked(key, read_text),
-            DeValue::Table(table) => self.inner(key, Some(table), Some(value.span()), read),
+            DeValue::Table(table) => self.inner(Some(table), Some(value.span()), read),
             other => self.mismatch(key, "a string or a table", other, None),
         }
     }
@@ -218,7 +216,7 @@ impl<'t> Section<'t> {
             return self.mismatch(key, "a table", value.get_ref(), None).unwrap_or_default();
         };
         let read = |(name, entry): (&'t Spanned<DeString<'t>>, &'t Spanned<DeValue<'t>>)| match entry.get_ref() {
-            DeValue::Table(table) => Some((&**name.get_ref(), self.inner(key, Some(table), Some(entry.span()), &read))),
+            DeValue::Table(table) => Some((&**name.get_ref(), self.inner(Some(table), Some(entry.span()), &read))),
             _ => self.bad_entry(key, "a table", entry),
         };
         entries.iter().filter_map(read).collect()
@@ -296,12 +294,11 @@ impl<'t> Section<'t> {
     /// Reads a table inside this one, to its end.
     fn inner<T>(
         &self,
-        name: &'static str,
         table: Option<&'t DeTable<'t>>,
         span: Option<Range<usize>>,
         read: impl FnOnce(&mut Section<'t>) -> T,
     ) -> T {
-        let mut section = Section { name, table, span, asked: Vec::new(), notes: self.notes };
+        let mut section = Section { table, span, asked: Vec::new(), notes: self.notes };
         let value = read(&mut section);
         section.end();
         value
@@ -309,26 +306,16 @@ impl<'t> Section<'t> {
 
     /// Notes every key that nobody asked for.
     pub(super) fn end(self) {
-        let planned: Vec<_> = self.notes.planned.iter().filter(|planned| planned.section == self.name).collect();
-        let planned_keys: Vec<_> = planned.iter().map(|planned| planned.key).collect();
-        for (key, value) in self.table.into_iter().flatten() {
+        for (key, _) in self.table.into_iter().flatten() {
             let name: &str = key.get_ref();
             if self.asked.contains(&name) {
-                continue;
-            }
-            let planned = planned.iter().find(|planned| planned.key == name);
-            if planned.is_some_and(|planned| planned.except.is_some() && planned.except == value.get_ref().as_str()) {
                 continue;
             }
             if self.notes.is_full() {
                 return;
             }
-            let problem = if planned.is_some() {
-                Problem::new(format!("`{name}` is not supported yet"))
-            } else {
-                let hint = nearest(name, &planned_keys).unwrap_or_else(|| nearest_or_all(name, &self.asked));
-                Problem::new(format!("unknown key {}", quoted(name))).hint(hint)
-            };
+            let hint = nearest_or_all(name, &self.asked);
+            let problem = Problem::new(format!("unknown key {}", quoted(name))).hint(hint);
             self.notes.report(Some(key.span()), problem);
         }
     }

@@ -1,0 +1,157 @@
+//! The steps of a delivery's way, one at a time and without a broker: how long each takes, by divan.
+//!
+//! With `COUNT=STEP` and `TIMES=N` in the environment one step is done so many times, and nothing is measured: valgrind
+//! counts its instructions then (`make instructions`), which are the same on a noisy machine.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    missing_docs,
+    reason = "a benchmark that cannot go on says so by panicking"
+)]
+
+use std::{
+    env,
+    hint::black_box,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use divan::Bencher;
+use wabbit::{
+    app::{self, Grantor, Reach, Version, settings::Overrides, settings::Settings},
+    delivery::{Delivery, Properties, Value},
+    manifest,
+    outcome::{Outcome, Publication, Settlement, check},
+    route::route,
+    sandbox::{Kept, Sandbox, Source},
+};
+
+/// A handler of each kind, and where it lies in `target/guests`.
+const GUESTS: [(&str, &str); 9] = [
+    ("rust", "bench_ack.wasm"),
+    ("c", "conformance/c.wasm"),
+    ("zig", "conformance/zig.wasm"),
+    ("go", "conformance/go.wasm"),
+    ("javascript", "conformance/javascript.wasm"),
+    ("python", "conformance/python.wasm"),
+    ("command", "command.wasm"),
+    ("core-command", "core_command.wasm"),
+    ("publishing", "bench_relay.wasm"),
+];
+/// What may run at once, so that the pool is small: valgrind has few addresses.
+const RUNNING: usize = 1;
+const BODY_BYTES: usize = 100;
+const MAX_BODY: usize = 16 << 20;
+
+/// A handler, ready to be called.
+struct Guest {
+    executor: tokio::runtime::Runtime,
+    version: Version,
+    kept: Kept,
+    delivery: Delivery,
+}
+
+impl Guest {
+    fn new(name: &str) -> Self {
+        let (_, file) = GUESTS.iter().find(|(guest, _)| *guest == name).unwrap_or_else(|| panic!("no guest `{name}`"));
+        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(file);
+        let path = path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; hint: make guests", path.display()));
+        let mut settings = Settings::load(&Overrides { cache: cache(), ..Overrides::default() }).unwrap();
+        settings.host.running = RUNNING;
+        let text = "plugin = \"x.wasm\"\n[[queue]]\nname = \"q\"\n[limits]\nmemory = \"256MiB\"\n[grant]\npublish = [\"/#\"]\n";
+        let manifest = manifest::parse(Path::new("bench.toml"), text, &settings.host.ceilings()).unwrap();
+        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache)).unwrap();
+        let source = Source::read(&path, settings.compile.file).unwrap();
+        let plugin = sandbox.load(&source, false).unwrap();
+        let log = app::log(&settings, &manifest);
+        let grantor = Grantor::new(&settings, Reach::Scratch).unwrap();
+        let version = app::version(&settings, &grantor, Arc::new(manifest), plugin, log).unwrap();
+        // The clock goes on for as long as the sandbox is there.
+        std::mem::forget((sandbox, grantor));
+        let executor = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        Self { executor, version, kept: Kept::new(u32::MAX), delivery: delivery() }
+    }
+
+    fn fresh(&self) -> Outcome {
+        self.executor.block_on(self.version.plugin.handle(&self.delivery, &self.version.scope)).unwrap()
+    }
+
+    fn reused(&self) -> Outcome {
+        let call = self.version.plugin.handle_again(&self.delivery, &self.version.scope, &self.kept);
+        self.executor.block_on(call).unwrap()
+    }
+}
+
+/// Where compiled plugins are kept, as the user's own host does where nothing else is said.
+fn cache() -> Option<PathBuf> {
+    env::var_os("WABBIT_CACHE").map(PathBuf::from)
+}
+
+fn delivery() -> Delivery {
+    let headers = vec![("do".to_owned(), Value::text("ack")), ("shop".to_owned(), Value::text("north"))];
+    Delivery {
+        // Commands take what they are to do from the body.
+        body: format!("{:<BODY_BYTES$}", r#"{"do":"ack"}"#).into_bytes(),
+        properties: Properties { headers, delivery_mode: Some(2), ..Properties::default() },
+        exchange: "orders".into(),
+        routing_key: "order.paid".into(),
+        queue: "q".into(),
+        redelivered: false,
+        attempt: 1,
+    }
+}
+
+fn outcome() -> Outcome {
+    let properties = Properties { delivery_mode: Some(2), ..delivery().properties };
+    let publication =
+        Publication { exchange: String::new(), routing_key: "out".into(), body: vec![b'x'; BODY_BYTES], properties };
+    Outcome { settlement: Settlement::Ack, publications: vec![publication] }
+}
+
+#[divan::bench(args = GUESTS.map(|(name, _)| name))]
+fn fresh_instance_and_call(bencher: Bencher, name: &str) {
+    let guest = Guest::new(name);
+    bencher.bench_local(|| guest.fresh());
+}
+
+#[divan::bench(args = GUESTS.map(|(name, _)| name).into_iter().filter(|name| !name.contains("command")))]
+fn call_of_a_kept_instance(bencher: Bencher, name: &str) {
+    let guest = Guest::new(name);
+    bencher.bench_local(|| guest.reused());
+}
+
+#[divan::bench]
+fn routed(bencher: Bencher) {
+    let delivery = delivery();
+    bencher.bench_local(|| route(black_box(&delivery), MAX_BODY, None, 5));
+}
+
+#[divan::bench]
+fn outcome_to_publication(bencher: Bencher) {
+    let guest = Guest::new("publishing");
+    bencher.with_inputs(outcome).bench_local_values(|outcome| carried(outcome, &guest.version));
+}
+
+/// From an outcome to what is sent.
+fn carried(outcome: Outcome, version: &Version) {
+    for publication in outcome.publications {
+        let checked = check(publication, None, &version.rules).unwrap();
+        black_box(wabbit::amqp::to_properties(checked.publication.properties));
+    }
+}
+
+fn main() {
+    let Ok(step) = env::var("COUNT") else { return divan::main() };
+    let times: usize = env::var("TIMES").unwrap().parse().unwrap();
+    let (what, name) = step.split_once('/').unwrap_or((&step, "publishing"));
+    let guest = Guest::new(name);
+    for _ in 0..times {
+        match what {
+            "fresh" => drop(black_box(guest.fresh())),
+            "kept" => drop(black_box(guest.reused())),
+            "route" => drop(black_box(route(black_box(&guest.delivery), MAX_BODY, None, 5))),
+            "outcome" => carried(outcome(), &guest.version),
+            _ => panic!("no step `{step}`"),
+        }
+    }
+}
