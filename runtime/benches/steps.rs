@@ -43,6 +43,20 @@ const RUNNING: usize = 1;
 const BODY_BYTES: usize = 100;
 const MAX_BODY: usize = 16 << 20;
 
+/// What all of them ask for.
+const MANIFEST: &str = r#"
+plugin = "x.wasm"
+[[queue]]
+name = "q"
+[limits]
+memory = "256MiB"
+[grant]
+publish = ["/#"]
+config = { greeting = "hello" }
+keyvalue = { store = "bench", memory = true }
+http = ["https://api.example.com"]
+"#;
+
 /// A handler, ready to be called.
 struct Guest {
     executor: tokio::runtime::Runtime,
@@ -58,8 +72,7 @@ impl Guest {
         let path = path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; hint: make guests", path.display()));
         let mut settings = Settings::load(&Overrides { cache: cache(), ..Overrides::default() }).unwrap();
         settings.host.running = RUNNING;
-        let text = "plugin = \"x.wasm\"\n[[queue]]\nname = \"q\"\n[limits]\nmemory = \"256MiB\"\n[grant]\npublish = [\"/#\"]\n";
-        let manifest = manifest::parse(Path::new("bench.toml"), text, &settings.host.ceilings()).unwrap();
+        let manifest = manifest::parse(Path::new("bench.toml"), MANIFEST, &settings.host.ceilings()).unwrap();
         let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache)).unwrap();
         let source = Source::read(&path, settings.compile.file).unwrap();
         let plugin = sandbox.load(&source, false).unwrap();

@@ -27,7 +27,7 @@ pub async fn spin(size: &Size) -> Row {
     let mut shares = Vec::new();
     for _ in 0..size.runs {
         fill(&size.url, &json!({"do": "spin", "ms": SPIN_MS}).to_string(), messages).await;
-        let mut host = Host::start(host(&size.url, cores, ""));
+        let mut host = Host::start(host(&size.url, 16, ""));
         let measured = rates::watch(&host, messages, Duration::from_millis(100)).await;
         // They look at the clock, which goes on while they do not: they have computed no more than the host has.
         let micros = measured.cpu_us.min(SPIN_MS as f64 * 1000.0);

@@ -1,5 +1,6 @@
 //! How long single messages take.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -16,6 +17,18 @@ use crate::{BODY_BYTES, OUT, QUEUE, Size, native};
 
 /// Calls in one process.
 const CALLS: usize = 200_000;
+/// The manifest of what is called without a broker.
+const MANIFEST: &str = r#"
+plugin = "x.wasm"
+[[queue]]
+name = "q"
+[limits]
+memory = "256MiB"
+[grant]
+config = { greeting = "hello" }
+keyvalue = { store = "bench", memory = true }
+http = ["https://api.example.com"]
+"#;
 /// What an instance and a call took of a bare sandbox, in µs, and how much longer they may take in the host.
 const JAVASCRIPT_US: f64 = 73.0;
 const PYTHON_US: f64 = 758.0;
@@ -52,10 +65,12 @@ pub async fn in_process(size: &Size) -> Vec<Row> {
 async fn call(guest: &str, calls: usize, reuse: bool) -> f64 {
     let plugin = places::root().join(format!("target/guests/{guest}.wasm")).display().to_string();
     let (body, calls) = ("x".repeat(BODY_BYTES), calls.to_string());
-    // What the handlers of each language are told to do.
-    let mut arguments = vec!["invoke", &plugin, "--body", &body, "--header", "do=ack", "--repeat", &calls, "--json"];
-    arguments.extend(reuse.then_some("--reuse"));
     let folder = places::folder("bench");
+    // What handlers of the conformance table ask for, and what they are told to do.
+    fs::write(folder.path().join("m.toml"), MANIFEST).unwrap();
+    let mut arguments = vec!["invoke", &plugin, "--manifest", "m.toml", "--body", &body, "--header", "do=ack"];
+    arguments.extend(["--repeat", &calls, "--json"]);
+    arguments.extend(reuse.then_some("--reuse"));
     let told = host::run(folder.path(), &arguments).await.success();
     serde_json::from_str::<serde_json::Value>(&told).unwrap()["took_us"].as_f64().unwrap()
 }
