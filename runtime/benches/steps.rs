@@ -1,7 +1,4 @@
 //! The steps of a delivery's way, one at a time and without a broker: how long each takes, by divan.
-//!
-//! With `COUNT=STEP` and `TIMES=N` in the environment one step is done so many times, and nothing is measured: valgrind
-//! counts its instructions then (`make instructions`), which are the same on a noisy machine.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -9,12 +6,7 @@
     reason = "a benchmark that cannot go on says so by panicking"
 )]
 
-use std::{
-    env,
-    hint::black_box,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{env, hint::black_box, path::Path, sync::Arc};
 
 use divan::Bencher;
 use wabbit::{
@@ -23,7 +15,7 @@ use wabbit::{
     manifest,
     outcome::{Outcome, Publication, Settlement, check},
     route::route,
-    sandbox::{Kept, Sandbox, Source},
+    sandbox::{Kept, Sandbox, Source, compile::COMMAND},
 };
 
 /// A handler of each kind, and where it lies in `target/guests`.
@@ -38,8 +30,6 @@ const GUESTS: [(&str, &str); 9] = [
     ("core-command", "core_command.wasm"),
     ("publishing", "bench_relay.wasm"),
 ];
-/// What may run at once, so that the pool is small: valgrind has few addresses.
-const RUNNING: usize = 1;
 const BODY_BYTES: usize = 100;
 const MAX_BODY: usize = 16 << 20;
 
@@ -70,8 +60,7 @@ impl Guest {
         let (_, file) = GUESTS.iter().find(|(guest, _)| *guest == name).unwrap_or_else(|| panic!("no guest `{name}`"));
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(file);
         let path = path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; hint: make guests", path.display()));
-        let mut settings = Settings::load(&Overrides { cache: cache(), ..Overrides::default() }).unwrap();
-        settings.host.running = RUNNING;
+        let settings = Settings::load(&Overrides::default()).unwrap();
         let manifest = manifest::parse(Path::new("bench.toml"), MANIFEST, &settings.host.ceilings()).unwrap();
         let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache)).unwrap();
         let source = Source::read(&path, settings.compile.file).unwrap();
@@ -93,11 +82,6 @@ impl Guest {
         let call = self.version.plugin.handle_again(&self.delivery, &self.version.scope, &self.kept);
         self.executor.block_on(call).unwrap()
     }
-}
-
-/// Where compiled plugins are kept, as the user's own host does where nothing else is said.
-fn cache() -> Option<PathBuf> {
-    env::var_os("WABBIT_CACHE").map(PathBuf::from)
 }
 
 fn delivery() -> Delivery {
@@ -154,17 +138,10 @@ fn carried(outcome: Outcome, version: &Version) {
 }
 
 fn main() {
-    let Ok(step) = env::var("COUNT") else { return divan::main() };
-    let times: usize = env::var("TIMES").unwrap().parse().unwrap();
-    let (what, name) = step.split_once('/').unwrap_or((&step, "publishing"));
-    let guest = Guest::new(name);
-    for _ in 0..times {
-        match what {
-            "fresh" => drop(black_box(guest.fresh())),
-            "kept" => drop(black_box(guest.reused())),
-            "route" => drop(black_box(route(black_box(&guest.delivery), MAX_BODY, None, 5))),
-            "outcome" => carried(outcome(), &guest.version),
-            _ => panic!("no step `{step}`"),
-        }
+    // The sandbox has plugins compiled by a child, which is the program that runs, and this is another one than the host.
+    if env::args().nth(1).is_some_and(|argument| argument == COMMAND) {
+        wabbit::cli::main();
+    } else {
+        divan::main();
     }
 }
