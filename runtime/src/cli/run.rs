@@ -1,6 +1,10 @@
 //! `wabbit run`: the host.
 
-use std::{os::unix::process::parent_id, path::PathBuf};
+use std::{
+    os::unix::process::parent_id,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
 
 use clap::{Args, builder::FalseyValueParser};
 use nix::sys::{prctl, signal::Signal};
@@ -15,6 +19,9 @@ use crate::{
     app::{self, Executors, RunError, settings::Settings},
     telemetry,
 };
+
+/// For the threads of a host that has done all to end.
+const ENDING_MAX: Duration = Duration::from_millis(500);
 
 #[derive(Args)]
 pub(super) struct Run {
@@ -68,10 +75,12 @@ impl Run {
             let reread: app::Reread = Box::new(move || Settings::load(&overrides));
             app::run(settings, reread, executors, stop, hurry).await
         });
-        // Nothing of worth is left: a compiler that is still at work need not be waited for.
-        executor.shutdown_background();
-        brief.shutdown_background();
-        long.shutdown_background();
+        // Nothing of worth is left. A thread that still ran while the process is taken apart could crash it, so they end
+        // first; a compiler that is still at work is not waited for.
+        let deadline = Instant::now() + ENDING_MAX;
+        for ending in [brief, long, executor] {
+            ending.shutdown_timeout(deadline.saturating_duration_since(Instant::now()));
+        }
         result.map_err(|error| match error {
             RunError::Strict => Failed::Configuration(error.to_string()),
             RunError::Other(error) => Failed::Error(error),
