@@ -47,6 +47,11 @@ growth: setup plugins guests ## measure how the cost grows, and what more hosts,
 steps: setup plugins guests ## time the steps of a delivery's way, one at a time
 	cargo bench --locked -p wabbit --bench steps
 
+.PHONY: instructions
+instructions: setup guests ## count what the processor does for each of these steps, and hold it against docs/instructions.json
+	@scripts/require-valgrind
+	@scripts/instructions
+
 .PHONY: faults
 faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults

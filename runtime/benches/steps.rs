@@ -1,4 +1,7 @@
 //! The steps of a delivery's way, one at a time and without a broker: how long each takes, by divan.
+//!
+//! With the argument `count STEP N` it does one of them N times and nothing else, for `make instructions`, which counts
+//! what the processor does for it.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -6,7 +9,12 @@
     reason = "a benchmark that cannot go on says so by panicking"
 )]
 
-use std::{env, hint::black_box, path::Path, sync::Arc};
+use std::{
+    env,
+    hint::black_box,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use divan::Bencher;
 use wabbit::{
@@ -57,10 +65,11 @@ struct Guest {
 
 impl Guest {
     fn new(name: &str) -> Self {
-        let (_, file) = GUESTS.iter().find(|(guest, _)| *guest == name).unwrap_or_else(|| panic!("no guest `{name}`"));
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(file);
-        let path = path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; hint: make guests", path.display()));
-        let settings = Settings::load(&Overrides::default()).unwrap();
+        Self::within(name, Settings::load(&Overrides::default()).unwrap())
+    }
+
+    fn within(name: &str, settings: Settings) -> Self {
+        let path = path(name);
         let manifest = manifest::parse(Path::new("bench.toml"), MANIFEST, &settings.host.ceilings()).unwrap();
         let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache)).unwrap();
         let source = Source::read(&path, settings.compile.file).unwrap();
@@ -82,6 +91,12 @@ impl Guest {
         let call = self.version.plugin.handle_again(&self.delivery, &self.version.scope, &self.kept);
         self.executor.block_on(call).unwrap()
     }
+}
+
+fn path(name: &str) -> PathBuf {
+    let (_, file) = GUESTS.iter().find(|(guest, _)| *guest == name).unwrap_or_else(|| panic!("no guest `{name}`"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/guests").join(file);
+    path.canonicalize().unwrap_or_else(|error| panic!("{}: {error}; hint: make guests", path.display()))
 }
 
 fn delivery() -> Delivery {
@@ -137,11 +152,35 @@ fn carried(outcome: Outcome, version: &Version) {
     }
 }
 
+/// Does one step so many times. Valgrind offers less room for addresses than a pool for many handlers takes, and a
+/// processor of its own, for which the plugin is compiled first.
+fn count(step: &str, times: usize) {
+    let mut settings = Settings::load(&Overrides::default()).unwrap();
+    settings.host.running = 1;
+    let (step, name) = step.split_once(':').unwrap_or((step, "publishing"));
+    let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache)).unwrap();
+    sandbox.compile_here(&Source::read(&path(name), settings.compile.file).unwrap()).unwrap();
+    drop(sandbox);
+    let guest = Guest::within(name, settings);
+    let delivery = delivery();
+    for _ in 0..times {
+        match step {
+            "fresh" => drop(black_box(guest.fresh())),
+            "kept" => drop(black_box(guest.reused())),
+            "routed" => drop(black_box(route(black_box(&delivery), MAX_BODY, None, 5))),
+            "outcome" => carried(black_box(outcome()), &guest.version),
+            step => panic!("no step `{step}`"),
+        }
+    }
+}
+
 fn main() {
-    // The sandbox has plugins compiled by a child, which is the program that runs, and this is another one than the host.
-    if env::args().nth(1).is_some_and(|argument| argument == COMMAND) {
-        wabbit::cli::main();
-    } else {
-        divan::main();
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    match arguments[..] {
+        // The sandbox has plugins compiled by a child, which is the program that runs, and this is another one than the host.
+        [COMMAND, ..] => wabbit::cli::main(),
+        ["count", step, times] => count(step, times.parse().unwrap()),
+        _ => divan::main(),
     }
 }

@@ -6,11 +6,8 @@
 mod disk;
 mod memory;
 
-use std::{
-    path::Path,
-    str, thread,
-    time::{Duration, Instant},
-};
+use crate::clock;
+use std::{path::Path, str, thread, time::Duration};
 
 pub use disk::Disk;
 pub use memory::Memory;
@@ -229,8 +226,8 @@ impl Places {
     pub fn close(&mut self) {
         let Some(Ok(Open { disk, thread })) = self.disk.take() else { return };
         drop(disk);
-        let end = Instant::now() + CLOSE_MAX;
-        while !thread.is_finished() && Instant::now() < end {
+        let end = clock::now() + CLOSE_MAX;
+        while !thread.is_finished() && clock::now() < end {
             thread::sleep(CLOSE_LOOK);
         }
     }

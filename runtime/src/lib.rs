@@ -16,6 +16,7 @@ pub mod settle;
 pub mod admin;
 pub mod app;
 pub mod cli;
+mod clock;
 pub mod escape;
 pub mod folder;
 pub mod manifest;

@@ -1,6 +1,6 @@
 //! How long single messages take.
 
-use std::fs;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use futures_util::StreamExt as _;
@@ -10,40 +10,44 @@ use tokio::time::MissedTickBehavior;
 
 use crate::harness::amqp::{Peer, persistent};
 use crate::harness::host::{self, Host};
-use crate::harness::{DEADLINE, places, wait_until};
+use crate::harness::{DEADLINE, places, process, wait_until};
 use crate::rates::{self, window};
 use crate::report::{Figure, Row, Target};
 use crate::{BODY_BYTES, OUT, QUEUE, Size, native};
 
 /// Calls in one process.
 const CALLS: usize = 200_000;
-/// The manifest of what is called without a broker.
-const MANIFEST: &str = r#"
-plugin = "x.wasm"
-[[queue]]
-name = "q"
-[limits]
-memory = "256MiB"
-[grant]
-config = { greeting = "hello" }
-keyvalue = { store = "bench", memory = true }
-http = ["https://api.example.com"]
-"#;
 /// What an instance and a call took of a bare sandbox, in µs, and how much longer they may take in the host.
 const JAVASCRIPT_US: f64 = 73.0;
 const PYTHON_US: f64 = 758.0;
 const SLOWER: f64 = 1.3;
+/// For compiling two handlers.
+const BUILD: Duration = Duration::from_secs(300);
 /// How often messages are sent: so many at once that the rate is right.
 const BEAT: Duration = Duration::from_millis(2);
 
-/// A call without a broker: with a fresh instance, and with one that is kept.
+/// A call without a broker: with a fresh instance, and with one that is kept. The handlers in other languages are those that
+/// `wabbit new` makes.
 pub async fn in_process(size: &Size) -> Vec<Row> {
+    let rust = places::root().join("target/guests/bench_ack.wasm");
+    let folder = places::folder("bench");
+    let others = ["javascript", "python"];
+    let sdk = places::root().join("sdk").canonicalize().unwrap().display().to_string();
+    for language in others {
+        host::run(folder.path(), &["new", language, language, "--sdk", &sdk]).await.success();
+    }
+    let mut build = host::wabbit(folder.path());
+    build.args(["build", "--sdk", &sdk]);
+    process::run("wabbit build", build, BUILD).await.success();
+    let [javascript_plugin, python_plugin] = others.map(|name| folder.path().join(format!("plugins/{name}.wasm")));
+
     let (mut fresh, mut kept, mut javascript, mut python) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for _ in 0..size.runs {
-        fresh.push(call("bench_ack", CALLS, false).await);
-        kept.push(call("bench_ack", CALLS, true).await);
-        javascript.push(call("conformance/javascript", CALLS / 50, false).await);
-        python.push(call("conformance/python", CALLS / 200, false).await);
+        fresh.push(call(&rust, CALLS, &["--body", &"x".repeat(BODY_BYTES)]).await);
+        kept.push(call(&rust, CALLS, &["--body", &"x".repeat(BODY_BYTES), "--reuse"]).await);
+        // There is nobody to greet, so that none of them logs.
+        javascript.push(call(&javascript_plugin, CALLS / 50, &["--body", ""]).await);
+        python.push(call(&python_plugin, CALLS / 200, &["--body", ""]).await);
     }
     let row = |what, wabbit, most| Row {
         what,
@@ -62,16 +66,10 @@ pub async fn in_process(size: &Size) -> Vec<Row> {
 }
 
 /// The median of many calls, in µs.
-async fn call(guest: &str, calls: usize, reuse: bool) -> f64 {
-    let plugin = places::root().join(format!("target/guests/{guest}.wasm")).display().to_string();
-    let (body, calls) = ("x".repeat(BODY_BYTES), calls.to_string());
-    let folder = places::folder("bench");
-    // What handlers of the conformance table ask for, and what they are told to do.
-    fs::write(folder.path().join("m.toml"), MANIFEST).unwrap();
-    let mut arguments = vec!["invoke", &plugin, "--manifest", "m.toml", "--body", &body, "--header", "do=ack"];
-    arguments.extend(["--repeat", &calls, "--json"]);
-    arguments.extend(reuse.then_some("--reuse"));
-    let told = host::run(folder.path(), &arguments).await.success();
+async fn call(plugin: &Path, calls: usize, arguments: &[&str]) -> f64 {
+    let (plugin, calls) = (plugin.to_str().unwrap(), calls.to_string());
+    let call = [&["invoke", plugin, "--repeat", &calls, "--json"], arguments].concat();
+    let told = host::run(&places::root(), &call).await.success();
     serde_json::from_str::<serde_json::Value>(&told).unwrap()["took_us"].as_f64().unwrap()
 }
 

@@ -18,7 +18,10 @@ use lapin::{
 use tokio_util::sync::CancellationToken;
 
 use super::error::{Reason, Trouble, within};
-use crate::app::settings::{self, BrokerUrl};
+use crate::{
+    app::settings::{self, BrokerUrl},
+    clock,
+};
 
 /// How long a call to the broker may take.
 pub(super) const CALL_TIMEOUT: Duration = Duration::from_secs(10);
@@ -43,7 +46,7 @@ impl Session {
     /// broker said, and never the password. With `apart`, each worker gets a connection of its own from
     /// [`Session::for_worker`], so that a message that lapin cannot read ends that one alone.
     pub async fn connect(amqp: &settings::Amqp, url: &BrokerUrl, epoch: u64, apart: bool) -> Result<Self, Trouble> {
-        let until = Instant::now() + amqp.connect_timeout;
+        let until = clock::now() + amqp.connect_timeout;
         let consume = connect(amqp, url, "consume", until).await?;
         let publish = match connect(amqp, url, "publish", until).await {
             Ok(publish) => Arc::new(publish),
@@ -75,7 +78,7 @@ impl Session {
         if !self.apart {
             return Ok(Arc::clone(self));
         }
-        let until = Instant::now() + self.amqp.connect_timeout;
+        let until = clock::now() + self.amqp.connect_timeout;
         let consume = connect(&self.amqp, &self.url, &format!("consume for {worker}"), until).await?;
         Ok(Arc::new(Self {
             epoch: self.epoch,
@@ -211,7 +214,7 @@ async fn connect(amqp: &settings::Amqp, url: &BrokerUrl, purpose: &str, until: I
         .with_client_property("version".into(), env!("CARGO_PKG_VERSION").into());
     let tls = OwnedTLSConfig { cert_chain, ..OwnedTLSConfig::default() };
     let runtime = lapin::runtime::default_runtime()?;
-    let left = until.saturating_duration_since(Instant::now());
+    let left = until.saturating_duration_since(clock::now());
     within(left, Connection::connect_uri_with_config(uri, properties, tls, runtime))
         .await
         .map_err(|trouble| explain(trouble, amqp, url))

@@ -3,14 +3,14 @@
 use std::{
     num::NonZeroUsize,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 
 use super::{Reason, Session};
-use crate::app::settings;
+use crate::{app::settings, clock};
 
 /// The pause before a second try to connect; it doubles with each further one.
 const PAUSE_FIRST: Duration = Duration::from_millis(100);
@@ -38,7 +38,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
     let mut undecodable = 0;
     // Why there is no session: what each address failed with, in their order, since there was one.
     let mut causes: Vec<Option<String>> = vec![None; amqp.urls.len().get()];
-    let mut round_began = Instant::now();
+    let mut round_began = clock::now();
     while !stop.is_cancelled() {
         let url = amqp.urls.at(turns.place);
         let connected = tokio::select! {
@@ -48,7 +48,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
         let cause = match connected {
             Ok(session) => {
                 epoch += 1;
-                let since = Instant::now();
+                let since = clock::now();
                 let session = Arc::new(session);
                 tracing::info!(%url, epoch, "connected");
                 causes.fill(None);
@@ -62,11 +62,11 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
                     }
                 }
                 // One that is lost at once, again and again, must not be made again at full speed.
-                if since.elapsed() > LASTING {
+                if clock::since(since) > LASTING {
                     turns.begin_again();
                 }
                 session.close().await;
-                round_began = Instant::now();
+                round_began = clock::now();
                 let cause = session.cause();
                 let unreadable = cause.as_ref().is_some_and(|cause| cause.reason == Reason::Undecodable);
                 undecodable = if unreadable { undecodable + 1 } else { 0 };
@@ -92,7 +92,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
                 () = tokio::time::sleep_until((round_began + jittered(pause)).into()) => {}
                 () = stop.cancelled() => return,
             }
-            round_began = Instant::now();
+            round_began = clock::now();
         }
     }
 }

@@ -26,6 +26,7 @@ use super::{
     error::{Reason, Trouble, within},
 };
 use crate::{
+    clock,
     outcome::{Checked, Publication},
     settle::{Confirm, Returns, Verdict},
 };
@@ -130,7 +131,7 @@ impl<T> Publisher<T> {
         match self.exchanges.get(exchange) {
             _ if exchange.is_empty() => return Ok(()),
             Some(Exchange::Present) => return Ok(()),
-            Some(Exchange::Absent { since, message }) if since.elapsed() < ABSENT_FOR => {
+            Some(Exchange::Absent { since, message }) if clock::since(*since) < ABSENT_FOR => {
                 return Err(Trouble::new(Reason::NotFound, message.clone()));
             }
             _ => {}
@@ -142,7 +143,7 @@ impl<T> Publisher<T> {
         let found = match &answer {
             Ok(()) => Exchange::Present,
             Err(trouble) if trouble.reason == Reason::NotFound => {
-                Exchange::Absent { since: Instant::now(), message: trouble.message.clone() }
+                Exchange::Absent { since: clock::now(), message: trouble.message.clone() }
             }
             Err(_) => return answer,
         };
@@ -170,7 +171,7 @@ impl<T> Publisher<T> {
     pub fn flush(&mut self) {
         match self.renewal {
             Renewal::Idle => {}
-            Renewal::Owed { since } if since.elapsed() > OWED_FOR => self.renewal = Renewal::Idle,
+            Renewal::Owed { since } if clock::since(since) > OWED_FOR => self.renewal = Renewal::Idle,
             Renewal::Owed { .. } | Renewal::Opening(_) => return,
         }
         for (id, Publication { exchange, routing_key, body, properties }, mandatory) in self.outbox.drain(..) {
@@ -238,10 +239,10 @@ impl<T> Publisher<T> {
 
     /// Begins the way to a new channel, if it is time. While the broker blocks publishers it would open none.
     fn renew(&mut self) {
-        let soon = self.renewed.is_some_and(|renewed| renewed.elapsed() < RENEW_EVERY);
+        let soon = self.renewed.is_some_and(|renewed| clock::since(renewed) < RENEW_EVERY);
         if matches!(self.renewal, Renewal::Idle) && !soon && !self.session.blocked() {
-            self.renewed = Some(Instant::now());
-            self.renewal = Renewal::Owed { since: Instant::now() };
+            self.renewed = Some(clock::now());
+            self.renewal = Renewal::Owed { since: clock::now() };
         }
     }
 

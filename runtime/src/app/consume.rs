@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     amqp::{Consumer, Declared, Publisher, Reason, Received, Sent, Session, Trouble},
+    clock,
     delivery::Delivery,
     manifest::{Ack, Declare},
     outcome::{Failure, Outcome, Publication},
@@ -326,7 +327,7 @@ impl Run {
         while !(draining && self.is_done()) {
             if self.flush_at != alarm_at {
                 alarm_at = self.flush_at;
-                alarm.as_mut().reset(alarm_at.unwrap_or_else(Instant::now).into());
+                alarm.as_mut().reset(alarm_at.unwrap_or_else(clock::now).into());
             }
             if !draining && self.breaker_moved() {
                 draining = true;

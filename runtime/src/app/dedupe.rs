@@ -12,6 +12,7 @@ use tokio::{sync::Notify, task::JoinSet};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
+    clock,
     delivery::Delivery,
     keyvalue::{Error, Start, Store},
     manifest::{self, DedupeBy},
@@ -39,7 +40,7 @@ impl Dedupe {
             by: policy.by.clone(),
             seen: Mutex::new(Seen::new(policy)),
             disk: store.map(|store| (store, Notify::new())),
-            began: (millis(wall), Instant::now()),
+            began: (millis(wall), clock::now()),
         }
     }
 
@@ -62,7 +63,7 @@ impl Dedupe {
     }
 
     fn now(&self) -> u64 {
-        self.began.0.saturating_add(millis(self.began.1.elapsed()))
+        self.began.0.saturating_add(millis(clock::since(self.began.1)))
     }
 
     fn lock(&self) -> MutexGuard<'_, Seen> {

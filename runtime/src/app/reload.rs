@@ -29,6 +29,7 @@ use super::{
 };
 use crate::{
     amqp::Link,
+    clock,
     manifest::{self, report::Problem},
     reload::{Candidate, Cause, Change, Event, Refusal, Running, Step, changes, plan},
     telemetry::Metrics,
@@ -341,7 +342,7 @@ impl Reloader {
                         continue;
                     }
                     wishes.push(self.wish(candidate, anew));
-                    let order = Order { candidate: candidate.clone(), cause, since: Instant::now(), anew };
+                    let order = Order { candidate: candidate.clone(), cause, since: clock::now(), anew };
                     self.orders.insert(name, order);
                 }
             }
@@ -428,7 +429,7 @@ impl Reloader {
         // What is wanted by now may be something else.
         let wanted = self.orders.get(&name).is_some_and(|order| Arc::ptr_eq(&order.candidate.manifest, &manifest));
         let Some(order) = wanted.then(|| self.orders.remove(&name)).flatten() else { return };
-        let (cause, took) = (order.cause, Some(order.since.elapsed()));
+        let (cause, took) = (order.cause, Some(clock::since(order.since)));
         let mut done = Done::default();
         match result {
             Err(problem) => {

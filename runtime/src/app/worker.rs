@@ -6,7 +6,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use serde::Serialize;
@@ -21,6 +21,7 @@ use super::{
 };
 use crate::{
     amqp::{self, Declared, Link, Session, Trouble},
+    clock,
     delivery::Delivery,
     manifest::{Instance, Manifest, Queue},
     outcome::{Failure, Outcome, Rules},
@@ -252,7 +253,7 @@ impl Worker {
 
     /// A delivery came through.
     pub(super) fn handled_by(&self, version: &Arc<Version>) {
-        let verdict = lock(&version.standing).came_through(Instant::now());
+        let verdict = lock(&version.standing).came_through(clock::now());
         self.judge(version, verdict);
     }
 
@@ -263,13 +264,13 @@ impl Worker {
 
     /// A delivery failed that another version was given, which failed, too, or did not.
     pub(super) fn failed_before(&self, version: &Arc<Version>, failed_after: bool) {
-        let verdict = lock(&version.standing).failed_on_probation(failed_after, Instant::now());
+        let verdict = lock(&version.standing).failed_on_probation(failed_after, clock::now());
         self.judge(version, verdict);
     }
 
     /// Ends a probation whose time is over.
     pub(super) fn look_at(&self, version: &Arc<Version>) {
-        let verdict = lock(&version.standing).look(Instant::now());
+        let verdict = lock(&version.standing).look(clock::now());
         self.judge(version, verdict);
     }
 
@@ -375,7 +376,7 @@ impl Worker {
 
     /// Where the breaker stands; closed where there is none.
     pub(super) fn stage(&self) -> Stage {
-        self.with_breaker(|breaker| breaker.stage(Instant::now())).unwrap_or(Stage::Closed)
+        self.with_breaker(|breaker| breaker.stage(clock::now())).unwrap_or(Stage::Closed)
     }
 
     /// Asks the breaker, where there is one.
@@ -442,7 +443,7 @@ fn after(current: &Arc<Version>, mut version: Version) -> Version {
     let fallback = current.fallback().unwrap_or_else(|| Arc::clone(current));
     if fallback.plugin.digest != version.plugin.digest {
         let policy = &version.manifest.reload;
-        let standing = Standing::on_probation(policy, &lock(&fallback.standing), Instant::now());
+        let standing = Standing::on_probation(policy, &lock(&fallback.standing), clock::now());
         if standing.is_on_probation() {
             version.standing = Mutex::new(standing);
             version.fallback = Mutex::new(Some(fallback));

@@ -3,7 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
@@ -13,6 +13,7 @@ use tokio::{
 };
 
 use super::SendError;
+use crate::clock;
 
 /// A body that is read as it comes. Its places among the requests at once are free when it is gone.
 pub struct ResponseBody {
@@ -26,7 +27,7 @@ pub struct ResponseBody {
 
 impl ResponseBody {
     pub(super) fn new(incoming: Incoming, limit: u64, idle: Duration, places: Vec<OwnedSemaphorePermit>) -> Self {
-        let silent_until = Box::pin(sleep_until((Instant::now() + idle).into()));
+        let silent_until = Box::pin(sleep_until((clock::now() + idle).into()));
         Self { incoming, limit, read: 0, idle, silent_until, _places: places }
     }
 }
@@ -44,7 +45,7 @@ impl Body for ResponseBody {
                 return Poll::Ready(Some(Err(SendError::Silent)));
             }
         };
-        this.silent_until.as_mut().reset((Instant::now() + this.idle).into());
+        this.silent_until.as_mut().reset((clock::now() + this.idle).into());
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(SendError::Http)?;
             this.read += frame.data_ref().map_or(0, |data| data.len() as u64);

@@ -31,7 +31,7 @@ use super::{
     resolve::{self, Resolve},
     tls::Tls,
 };
-use crate::app::settings;
+use crate::{app::settings, clock};
 
 /// Bytes of a response's head.
 const RESPONSE_HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -156,7 +156,7 @@ impl Client {
     {
         let limit = self.settings.body as u64;
         let request = prepare(request, &target.origin, self.settings.body)?;
-        let until = (Instant::now() + timeouts.connect).min(timeouts.deadline);
+        let until = (clock::now() + timeouts.connect).min(timeouts.deadline);
         let taken = self.take_places(&places.at_once);
         let taken = timeout_at(until.into(), taken).await.map_err(|_| SendError::TooManyAtOnce)??;
         let stream = self.connect(target, places, until).await?;
@@ -171,7 +171,7 @@ impl Client {
             // What is wrong with it is told to whoever reads the response.
             let _ = connection.await;
         });
-        let until = timeouts.first_byte.map_or(timeouts.deadline, |time| timeouts.deadline.min(Instant::now() + time));
+        let until = timeouts.first_byte.map_or(timeouts.deadline, |time| timeouts.deadline.min(clock::now() + time));
         let mut sending = pin!(timeout_at(until.into(), sender.send_request(request)));
         let sent = tokio::select! {
             sent = &mut sending => sent,
@@ -265,7 +265,7 @@ async fn connect_to_any(addresses: &[SocketAddr], until: Instant) -> Result<TcpS
     let mut last = SendError::ConnectTimeout;
     let count = addresses.len().min(TRIED_ADDRESSES_MAX);
     for (done, address) in addresses.iter().take(count).enumerate() {
-        let now = Instant::now();
+        let now = clock::now();
         let left = until.saturating_duration_since(now) / u32::try_from(count - done).unwrap_or(1);
         match timeout_at((now + left).into(), TcpStream::connect(address)).await {
             Ok(Ok(stream)) => return Ok(stream),

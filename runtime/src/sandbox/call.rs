@@ -15,6 +15,7 @@ use super::{
     scope::{CallLimits, Scope},
 };
 use crate::{
+    clock,
     delivery::Delivery,
     outcome::{Failure, FailureKind, Outcome},
 };
@@ -145,7 +146,7 @@ pub(super) fn new_store(engine: &Engine, host: Host) -> Store<Host> {
     // stopped by `within`. In between it yields, so that its thread serves others, too.
     store.epoch_deadline_callback(|mut store| {
         let host = store.data_mut();
-        if Instant::now() >= host.deadline {
+        if clock::now() >= host.deadline {
             return Ok(UpdateDeadline::Interrupt);
         }
         Ok(UpdateDeadline::YieldCustom(TICKS, Box::pin(host.turn.get_or_insert_default().next())))

@@ -3,12 +3,13 @@
 //! A further minor of the contract gets a module of its own beside `v0_1`; the core knows one `Delivery` and one
 //! `Outcome` whatever the number of them.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use wasmtime::component::{HasSelf, Linker};
 
 use super::{host::Host, scope::CallLimits};
 use crate::{
+    clock,
     delivery::{Delivery, PERSISTENT, Properties, TRANSIENT, Table, Value, json},
     outcome::{Failure, FailureKind, Outcome, Publication, Settlement, is_reserved},
 };
@@ -40,7 +41,7 @@ impl v0_1::wabbit::worker::context::Host for Host {
     }
 
     fn remaining_ms(&mut self) -> u32 {
-        let left = self.deadline.saturating_duration_since(Instant::now());
+        let left = self.deadline.saturating_duration_since(clock::now());
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 }

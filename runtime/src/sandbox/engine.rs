@@ -120,7 +120,7 @@ fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     let slots = u32::try_from(limits.running)?;
     // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
     // that was cut off is given back a moment after its permit.
-    let running = slots.saturating_add(slots / 4 + 8);
+    let running = slots.saturating_add(slots / 4 + 4);
     let components = running.saturating_add(u32::try_from(places(limits))?);
     let memories = components.saturating_mul(2);
     let mut pool = PoolingAllocationConfig::default();

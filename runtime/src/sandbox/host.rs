@@ -15,6 +15,7 @@ use super::{
     scope::Scope,
     turns::Turn,
 };
+use crate::clock;
 
 /// The state of one store.
 pub(super) struct Host {
@@ -49,12 +50,12 @@ impl Host {
     pub(super) fn new(scope: Arc<Scope>, stdio: Option<Stdio>) -> Self {
         let bounds = Bounds::new(&scope.limits);
         let (wasi, http, buckets) = (None, None, Buckets::default());
-        Self { wasi, stdio, http, bounds, scope, deadline: Instant::now(), buckets, turn: None }
+        Self { wasi, stdio, http, bounds, scope, deadline: clock::now(), buckets, turn: None }
     }
 
     /// A call begins. Returns when its time is over.
     pub(super) fn start(&mut self) -> Instant {
-        self.deadline = Instant::now() + self.scope.limits.time;
+        self.deadline = clock::now() + self.scope.limits.time;
         self.http = None;
         self.bounds.start(&self.scope.limits);
         self.deadline

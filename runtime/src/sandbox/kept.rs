@@ -24,7 +24,8 @@ struct Idle {
     instance: Instance,
     /// How many deliveries it has handled.
     handled: u32,
-    _place: OwnedSemaphorePermit,
+    /// Taken when it is kept first, and its own from then on.
+    place: Option<OwnedSemaphorePermit>,
 }
 
 impl Kept {
@@ -38,12 +39,12 @@ impl Kept {
     }
 
     /// Keeps an instance, where there is a place left for it.
-    fn put(&self, instance: Instance, handled: u32, places: &Arc<Semaphore>) {
-        if handled < self.deliveries_max
-            && instance.is_sound()
-            && let Ok(place) = Arc::clone(places).try_acquire_owned()
-        {
-            let idle = Idle { instance, handled, _place: place };
+    fn put(&self, mut idle: Idle, places: &Arc<Semaphore>) {
+        if idle.handled >= self.deliveries_max || !idle.instance.is_sound() {
+            return;
+        }
+        idle.place = idle.place.or_else(|| Arc::clone(places).try_acquire_owned().ok());
+        if idle.place.is_some() {
             self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(idle);
         }
     }
@@ -54,12 +55,11 @@ impl Plugin {
     /// answer, so that there is nothing of it to be kept.
     pub async fn handle_again(&self, delivery: &Delivery, scope: &Arc<Scope>, kept: &Kept) -> Result<Outcome, Failure> {
         let Entry::Handler(pre) = &self.entry else { return self.handle(delivery, scope).await };
-        let (mut instance, handled) = match kept.take() {
-            Some(idle) => (idle.instance, idle.handled),
-            None => (Instance::new(pre, scope), 0),
-        };
-        let outcome = instance.handle(pre, delivery).await?;
-        kept.put(instance, handled + 1, &self.places);
+        let fresh = || Idle { instance: Instance::new(pre, scope), handled: 0, place: None };
+        let mut idle = kept.take().unwrap_or_else(fresh);
+        let outcome = idle.instance.handle(pre, delivery).await?;
+        idle.handled += 1;
+        kept.put(idle, &self.places);
         Ok(outcome)
     }
 }

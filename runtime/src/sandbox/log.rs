@@ -13,7 +13,7 @@ use wasmtime_wasi::{
 };
 
 use super::Redactor;
-use crate::escape::escape;
+use crate::{clock, escape::escape};
 
 /// The longest line, in bytes; what is longer is broken.
 const LINE_BYTES_MAX: usize = 4 * 1024;
@@ -45,7 +45,7 @@ struct Rate {
 
 impl Rate {
     fn new() -> Self {
-        Self { second: Instant::now(), lines: 0, bytes: 0, lines_dropped: 0, bytes_dropped: 0 }
+        Self { second: clock::now(), lines: 0, bytes: 0, lines_dropped: 0, bytes_dropped: 0 }
     }
 }
 
@@ -76,7 +76,7 @@ impl LogSink {
 
     /// The count of this second; that of the last one is reported when it is over.
     fn current<'a>(&self, mut rate: MutexGuard<'a, Rate>) -> MutexGuard<'a, Rate> {
-        if rate.second.elapsed() >= Duration::from_secs(1) {
+        if clock::since(rate.second) >= Duration::from_secs(1) {
             if rate.lines_dropped > 0 {
                 tracing::warn!(
                     worker = %self.worker, lines = rate.lines_dropped, bytes = rate.bytes_dropped,

@@ -191,6 +191,18 @@ impl Sandbox {
         Some(self.plugin(source, inspection, (code, true)))
     }
 
+    /// Compiles a plugin in this very process, where nothing bounds the compiler, and puts it into the cache. For programs
+    /// that cannot start themselves as a child, such as one that valgrind runs, and files that are trusted.
+    pub fn compile_here(&self, source: &Source) -> Result<(), LoadError> {
+        let form = Form::new(source, &look(source)?.kind, false);
+        if self.cached(&form).is_none()
+            && let Some(cache) = &self.cache
+        {
+            cache.store(form.digest, &compile::child::compile(&source.bytes, form.module)?);
+        }
+        Ok(())
+    }
+
     fn plugin(
         &self,
         source: &Source,

@@ -1,10 +1,11 @@
 //! What the breaker says to a run: how failures are charged, and whether deliveries are taken at all.
 
-use std::{sync::Arc, time::Instant};
+use std::sync::Arc;
 
 use super::{Key, Run};
 use crate::{
     app::worker::{State, Worker},
+    clock,
     outcome::FailureKind,
     settle::{Stage, retry::Charge},
 };
@@ -36,7 +37,7 @@ impl Run {
             FailureKind::BodyTooLarge | FailureKind::HostCrash => {}
             _ => {
                 return worker
-                    .with_breaker(|breaker| breaker.failed(in_hand.fingerprint, Instant::now()))
+                    .with_breaker(|breaker| breaker.failed(in_hand.fingerprint, clock::now()))
                     .unwrap_or(Charge::Full);
             }
         }
@@ -47,7 +48,7 @@ impl Run {
 impl Worker {
     /// A delivery was handled, and its publications are confirmed.
     pub(super) fn came_through(&self) {
-        self.with_breaker(|breaker| breaker.succeeded(Instant::now()));
+        self.with_breaker(|breaker| breaker.succeeded(clock::now()));
     }
 
     /// Tells of where the breaker stands.
@@ -66,7 +67,7 @@ impl Worker {
                 self.set_state(State::Consuming);
             }
             Stage::Open(until) => {
-                let pause = humantime::format_duration(until.saturating_duration_since(Instant::now())).to_string();
+                let pause = humantime::format_duration(until.saturating_duration_since(clock::now())).to_string();
                 if before == 0 {
                     self.metrics.breaker_opened.inc();
                     let error = self.metrics.last_error().unwrap_or_default();

@@ -1,11 +1,10 @@
 //! What was decided for a delivery, done: publications, dead letters, acks and nacks.
 
-use std::time::Instant;
-
 use super::{ACK_DELAY_MAX, InHand, Key, Role, Run};
 use crate::{
     amqp::{Consumer, Reason, Trouble},
     app::running::Running,
+    clock,
     manifest::Ack,
     outcome::{Checked, Failure, FailureKind},
     settle::Action,
@@ -74,7 +73,7 @@ impl Run {
             }
         }
         let Some(in_hand) = self.in_hand(key) else { return Action::Wait };
-        in_hand.publishing = Some(Instant::now());
+        in_hand.publishing = Some(clock::now());
         let role = Role::Publication(key, in_hand.round);
         self.worker.metrics.publications.inc_by(checked.len() as u64);
         for checked in checked {
@@ -145,7 +144,7 @@ impl Run {
             queue.consumer.ack(up_to, true);
         }
         if queue.unsettled.unsent() > 0 {
-            self.flush_at.get_or_insert_with(|| Instant::now() + ACK_DELAY_MAX);
+            self.flush_at.get_or_insert_with(|| clock::now() + ACK_DELAY_MAX);
         }
         Some(in_hand)
     }
@@ -199,8 +198,8 @@ impl Run {
             let gone = queue.gone.iter_mut().map(|(tag, in_hand)| (*tag, in_hand));
             for (tag, in_hand) in queue.unsettled.iter_mut().chain(gone) {
                 if blocked {
-                    in_hand.publishing = in_hand.publishing.map(|_| Instant::now());
-                } else if in_hand.publishing.is_some_and(|since| since.elapsed() > limit) {
+                    in_hand.publishing = in_hand.publishing.map(|_| clock::now());
+                } else if in_hand.publishing.is_some_and(|since| clock::since(since) > limit) {
                     in_hand.publishing = None;
                     overdue.push((Key { queue: index, tag }, in_hand.progress.overdue()));
                 }

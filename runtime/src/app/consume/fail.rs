@@ -2,7 +2,7 @@
 
 use std::{
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, SystemTime},
 };
 
 use tokio::time::sleep;
@@ -11,6 +11,7 @@ use super::{Done, Key, Queue, Role, Run, WayBack};
 use crate::{
     amqp::{self, Consumer, Reason, Session, Trouble},
     app::worker::Worker,
+    clock,
     manifest::{Declare, Order},
     outcome::{Checked, Failure, FailureKind, Publication},
     settle::{
@@ -88,7 +89,7 @@ impl Run {
     fn hold(&mut self, key: Key, failure: &Failure, pause: Duration, counted: bool) {
         let Some(in_hand) = self.in_hand(key) else { return };
         if counted {
-            let held = in_hand.held_since.get_or_insert_with(Instant::now).elapsed();
+            let held = clock::since(*in_hand.held_since.get_or_insert_with(clock::now));
             if !may_be_held(held, pause) {
                 return self.dead_letter(key, failure);
             }
@@ -147,7 +148,7 @@ impl Run {
             match amqp::declare_rung(&self.session, rung).await {
                 Ok(new) => {
                     let rest = if new { NEW_RUNG_REST } else { Duration::ZERO };
-                    self.rungs.insert(rung, Instant::now() + rest);
+                    self.rungs.insert(rung, clock::now() + rest);
                 }
                 Err(trouble) => queue.no_way_back(trouble, &worker.name)?,
             }
@@ -157,14 +158,14 @@ impl Run {
         }
         let Some(in_hand) = queue.unsettled.get_mut(key.tag) else { return Ok(None) };
         let origin = copy::Origin { worker: &worker.name, plugin: &in_hand.version.digest, at: SystemTime::now() };
-        let rest = self.rungs.get(&rung).map_or(Duration::ZERO, |from| from.saturating_duration_since(Instant::now()));
+        let rest = self.rungs.get(&rung).map_or(Duration::ZERO, |from| from.saturating_duration_since(clock::now()));
         Ok(copy::retry(&in_hand.delivery, failure, origin, rung, counted).map(|copy| (copy, rest)))
     }
 
     pub(super) fn send_copy(&mut self, key: Key, publication: Publication, settled: Settled) {
         let Some(in_hand) = self.in_hand(key) else { return };
         in_hand.copied = Some(settled);
-        in_hand.publishing = Some(Instant::now());
+        in_hand.publishing = Some(clock::now());
         let role = Role::Copy(key, in_hand.round);
         let copy = Checked { publication, mandatory: true, charged: true, reply: false };
         self.publisher.send(copy, role);

@@ -1,12 +1,6 @@
 //! A delivery from its arrival to its handler's answer.
 
-use std::{
-    future::poll_fn,
-    panic::AssertUnwindSafe,
-    sync::Arc,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{future::poll_fn, panic::AssertUnwindSafe, sync::Arc, task::Poll, time::Duration};
 
 use futures_util::FutureExt as _;
 use tokio::sync::OwnedSemaphorePermit;
@@ -15,6 +9,7 @@ use super::{Done, InHand, Key, Lane, Run};
 use crate::{
     amqp::{Reason, Received, Trouble},
     app::Executors,
+    clock,
     delivery::{Delivery, Value},
     manifest::{Ack, Order},
     outcome::{Failure, FailureKind, Outcome},
@@ -124,7 +119,7 @@ impl Run {
         let (fingerprint, suspect) = (in_hand.fingerprint, in_hand.suspicion.take().is_some());
         let (worker, shared) = (Arc::clone(&self.worker), Arc::clone(&self.shared));
         let mut call = Box::pin(async move {
-            let start = Instant::now();
+            let start = clock::now();
             let entered = shared.running.enter(fingerprint, suspect);
             let handling = version.handle(&delivery);
             // The host's own mistake must cost this delivery only, and must not lose sight of it.
@@ -137,7 +132,7 @@ impl Run {
                 shared.running.cleared(fingerprint);
             }
             drop(permit);
-            let took = start.elapsed();
+            let took = clock::since(start);
             worker.metrics.handling.observe(took.as_secs_f64());
             Done::Handled(key, took, result)
         });

@@ -87,7 +87,7 @@ fn confine(bounds: &Bounds) -> anyhow::Result<()> {
 }
 
 /// The code of a plugin, for the host's engine.
-fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
+pub(in crate::sandbox) fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Compile(describe(&error));
     let unfit = |what: String, error: anyhow::Error| {
         LoadError::NotAHandler(format!("{what}: {}", complaint(&format!("{error:#}"))))
