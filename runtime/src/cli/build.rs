@@ -91,7 +91,7 @@ impl Build {
 }
 
 /// Says what happens, in the order in which it does.
-struct Teller {
+pub(super) struct Teller {
     /// Whether missing tools are no failure.
     available: bool,
     has_failed: Cell<bool>,
@@ -100,7 +100,8 @@ struct Teller {
 }
 
 impl Teller {
-    fn new(available: bool) -> Self {
+    /// Tells of builds where missing tools are a failure, or are none.
+    pub(super) fn new(available: bool) -> Self {
         // Draws on a terminal only.
         let progress = ProgressBar::new_spinner();
         if let Ok(style) = ProgressStyle::with_template("{spinner} compiling {msg} ({elapsed})") {
@@ -109,7 +110,8 @@ impl Teller {
         Self { available, has_failed: Cell::new(false), compiling: RefCell::default(), progress }
     }
 
-    fn tell(&self, event: Event) {
+    /// One event.
+    pub(super) fn tell(&self, event: Event) {
         match event {
             Event::Waiting => eprintln!("waiting for another build to end"),
             Event::Begun(name) => {

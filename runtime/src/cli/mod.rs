@@ -1,9 +1,12 @@
 //! The command line: data on standard output, everything else on standard error.
 
 mod bench;
+mod broker;
 mod build;
 mod check;
+mod child;
 mod dead;
+mod dev;
 mod history;
 mod host;
 mod inspect;
@@ -50,6 +53,8 @@ struct Cli {
 enum Command {
     /// Run the workers of a folder of manifests
     Run(run::Run),
+    /// Broker, host and compilers in one, for whoever writes handlers
+    Dev(dev::Dev),
     /// Check all manifests and plugins, without a broker
     Check(check::Check),
     /// Have a running host look at its files, and say what it changed
@@ -70,6 +75,8 @@ enum Command {
     New(new::New),
     /// Compile the plugins whose sources changed
     Build(build::Build),
+    /// Run an embedded broker, for development and tests
+    Broker(broker::Broker),
     /// What the host runs for each plugin that it has to compile
     #[command(name = compile::COMMAND, hide = true)]
     CompilePlugin(CompilePlugin),
@@ -178,6 +185,7 @@ impl Command {
     fn execute(self) -> Result<(), Failed> {
         match self {
             Self::Run(run) => run.execute(),
+            Self::Dev(dev) => dev.execute(),
             Self::Check(check) => check.execute(),
             Self::Reload(reload) => reload.execute(),
             Self::History(history) => history.execute(),
@@ -188,6 +196,7 @@ impl Command {
             Self::Dead(dead) => dead.execute(),
             Self::New(new) => new.execute(),
             Self::Build(build) => build.execute(),
+            Self::Broker(broker) => broker.execute(),
             // It bounds itself, and is not run from here.
             Self::CompilePlugin(_) => Err(Failed::Reported),
         }

@@ -22,8 +22,14 @@ use std::{
 const MADE: &[&str] = &["node_modules", "target", "__pycache__"];
 
 /// Whether this name in a folder of sources is one of a source.
-fn is_source(name: &str) -> bool {
+pub(crate) fn is_source(name: &str) -> bool {
     !name.starts_with('.') && !MADE.contains(&name)
+}
+
+/// The folder of sources that this file of plugins is compiled from, where there is one.
+pub(crate) fn sources_of(sources: &Path, plugin: &str) -> Option<PathBuf> {
+    let all = sources::list(sources).ok()?;
+    all.into_iter().find(|source| source.file == plugin).map(|source| source.folder)
 }
 
 /// Why a project is not what it has to be.

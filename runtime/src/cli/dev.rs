@@ -1,0 +1,301 @@
+//! `wabbit dev`: a broker, a host and the compilers in one command, for whoever writes handlers.
+
+mod rows;
+mod samples;
+mod screen;
+mod sources;
+
+use std::{
+    net::{Ipv4Addr, SocketAddr},
+    path::PathBuf,
+    thread::available_parallelism,
+    time::Duration,
+};
+
+use anyhow::Context as _;
+use clap::Args;
+use futures_util::future::{LocalBoxFuture, OptionFuture};
+use tokio::{
+    signal::unix::{SignalKind, signal},
+    sync::mpsc,
+    time::{MissedTickBehavior, interval},
+};
+use tokio_util::sync::CancellationToken;
+use wabbit_embedded_broker::{Limits, Server};
+
+use super::{Failed, SettingsArgs, broker, child::Child, executor, new::SdkArgs, settings_with_manifests};
+use crate::{
+    app::settings::{Overrides, Settings},
+    project::build::{Build, Event},
+};
+use rows::{Row, Rows};
+use samples::Samples;
+use screen::{Key, Screen};
+use sources::Sources;
+
+/// How often the host is asked, and sources are looked at.
+const LOOK: Duration = Duration::from_millis(500);
+/// Lines of the host's log, and events of the compilers, that wait for the screen. A host that says more waits.
+const TOLD_MAX: usize = 256;
+/// Keys that were pressed and not seen to.
+const KEYS_MAX: usize = 8;
+
+#[derive(Args)]
+pub(super) struct Dev {
+    /// Where the embedded broker listens [default: 127.0.0.1:5672, or a free port where that is taken]
+    #[arg(long, value_name = "ADDRESS", conflicts_with = "amqp_url")]
+    listen: Option<SocketAddr>,
+    /// Send this delivery, as JSON, once its worker consumes
+    #[arg(long, value_name = "FILE")]
+    send: Option<PathBuf>,
+    /// The worker that it is sent to [default: the one whose sources it lies beside, or the only one]
+    #[arg(long, value_name = "WORKER", requires = "send")]
+    to: Option<String>,
+    /// Print lines only, on a terminal too
+    #[arg(long)]
+    plain: bool,
+    /// The folder of sources, one folder for each plugin [default: src in the folder of plugins]
+    #[arg(long, value_name = "DIR", env = "WABBIT_SOURCES")]
+    sources: Option<PathBuf>,
+    #[command(flatten)]
+    sdk: SdkArgs,
+    #[command(flatten)]
+    settings: SettingsArgs,
+}
+
+impl Dev {
+    pub(super) fn execute(self) -> Result<(), Failed> {
+        let settings = settings_with_manifests(&self.settings.clone().overrides())?;
+        std::fs::create_dir_all(&settings.plugins)
+            .with_context(|| format!("cannot make `{}`", settings.plugins.display()))?;
+        let screen = Screen::new(self.plain);
+        let executor = executor()?;
+        let result = executor.block_on(self.run(settings, &screen));
+        screen.close();
+        executor.shutdown_background();
+        Ok(result?)
+    }
+
+    async fn run(self, settings: Settings, screen: &Screen) -> anyhow::Result<()> {
+        let stop = CancellationToken::new();
+        let signals = [SignalKind::interrupt(), SignalKind::terminate(), SignalKind::hangup()];
+        let mut signals = signals.into_iter().map(signal).collect::<Result<Vec<_>, _>>()?;
+        let stopping = stop.clone();
+        let _signals = tokio_util::task::AbortOnDropHandle::new(tokio::spawn(async move {
+            let waits = signals.iter_mut().map(|signal| Box::pin(signal.recv()));
+            futures_util::future::select_all(waits).await;
+            stopping.cancel();
+        }));
+
+        let server = match &self.settings.amqp_url {
+            Some(_) => None,
+            None => Some(listen(self.listen).await?),
+        };
+        let url = server.as_ref().map(|server| format!("amqp://guest:guest@{}/%2f", server.local_addr()));
+        let settings = match &url {
+            Some(url) => Settings::load(&Overrides { amqp_url: Some(url.clone()), ..self.settings.clone().overrides() })
+                .map_err(|error| anyhow::anyhow!("{error}"))?,
+            None => settings,
+        };
+        match &server {
+            Some(server) => screen.say(&format!(
+                "an embedded broker listens on amqp://guest:guest@{} until this ends",
+                server.local_addr()
+            )),
+            None => screen.say(&format!("the broker is {}", settings.amqp.urls.at(0))),
+        }
+        let folder = self.sources.clone().unwrap_or_else(|| settings.plugins.join("src"));
+        let samples = Samples::new(&folder, self.send.clone(), self.to.clone());
+        let mut developer = Developer {
+            build: None,
+            sources: Sources::new(&folder),
+            stop: &stop,
+            screen,
+            settings: &settings,
+            samples,
+            rows: Rows::default(),
+        };
+        if folder.is_dir() {
+            developer.build = Some(Build {
+                sdk: self.sdk.find()?,
+                sources: folder,
+                plugins: settings.plugins.clone(),
+                names: Vec::new(),
+                jobs: available_parallelism().map_or(1, usize::from),
+                force: false,
+            });
+        }
+        let result = developer.run(&self.settings, url.as_deref()).await;
+        if let Some(server) = server {
+            server.stop().await;
+        }
+        result
+    }
+}
+
+/// Where nothing else is asked for, where everybody looks for a broker; else anywhere.
+async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Server> {
+    match address {
+        Some(address) => broker::listen(address).await,
+        None => {
+            let usual = Server::bind(broker::DEFAULT, Limits::default()).await;
+            match usual {
+                Ok(server) => Ok(server),
+                Err(_) => broker::listen(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await,
+            }
+        }
+    }
+}
+
+/// What is shown while it goes on.
+enum Told {
+    Log(String),
+    Build(Event),
+}
+
+struct Developer<'d> {
+    /// What is compiled; nothing where there are no sources.
+    build: Option<Build>,
+    sources: Sources,
+    stop: &'d CancellationToken,
+    screen: &'d Screen,
+    settings: &'d Settings,
+    samples: Samples,
+    rows: Rows,
+}
+
+impl Developer<'_> {
+    async fn run(&mut self, arguments: &SettingsArgs, url: Option<&str>) -> anyhow::Result<()> {
+        let (told_sender, mut told) = mpsc::channel(TOLD_MAX);
+        let build = self.build.take();
+        // What lies there first may not be what the sources are: no message is to meet an old handler.
+        if let Some(build) = &build {
+            self.sources.look()?;
+            compile(build, self.stop, told_sender.clone(), &mut told, self.screen).await?;
+        }
+        if self.stop.is_cancelled() {
+            return Ok(());
+        }
+        let state = tempfile::Builder::new().prefix("wabbit-dev-").tempdir()?;
+        let lines = told_sender.clone();
+        let told_line = move |line: &str| {
+            // The reader of the log is not to wait in an executor's thread for the screen.
+            if let Err(error) = lines.try_send(Told::Log(line.to_owned())) {
+                drop(error);
+            }
+        };
+        let flags = |command: &mut tokio::process::Command| {
+            command.args(["--log-format", "json"]).arg("--state").arg(state.path());
+            command.arg("--manifests").arg(&self.settings.manifests).arg("--plugins").arg(&self.settings.plugins);
+        };
+        let mut host = Child::start(arguments, self.settings, url, flags, told_line).await?;
+        let mut keys = self.screen.keys(KEYS_MAX)?;
+        let mut look = interval(LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut building: Option<LocalBoxFuture<'_, anyhow::Result<()>>> = None;
+        let result = loop {
+            tokio::select! {
+                () = self.stop.cancelled() => break Ok(()),
+                ended = host.ended() => {
+                    break Err(anyhow::anyhow!("the host ended with {}:\n{}", ended?, host.tail()));
+                }
+                Some(told) = told.recv() => self.screen.told(told),
+                Some(key) = keys.recv() => match key {
+                    Key::Quit => break Ok(()),
+                    Key::Again => self.send_again().await,
+                    Key::Worker(number) => self.send_to(number).await,
+                },
+                Some(done) = OptionFuture::from(building.as_mut()) => {
+                    building = None;
+                    if let Err(error) = done {
+                        self.screen.say(&format!("error: {error:#}"));
+                    }
+                }
+                _ = look.tick() => {
+                    if let Some(build) = build.as_ref().filter(|_| building.is_none())
+                        && self.sources.look()?
+                    {
+                        let (stop, sender) = (self.stop.clone(), told_sender.clone());
+                        building = Some(Box::pin(async move { run(build, &stop, &sender).await }));
+                    }
+                    let (_, workers) = host.get("/workers").await?;
+                    let workers: Vec<Row> = serde_json::from_slice(&workers).context("the host's workers")?;
+                    self.screen.workers(self.rows.look(workers));
+                    self.send_first().await;
+                }
+            }
+        };
+        // Compilers are ended before the folders go.
+        self.stop.cancel();
+        if let Some(building) = building {
+            building.await?;
+        }
+        result?;
+        host.stop().await
+    }
+
+    /// Sends what is to be sent at the start, once its worker consumes.
+    async fn send_first(&mut self) {
+        match self.samples.first(&self.rows) {
+            Ok(None) => {}
+            Ok(Some((worker, file))) => self.send(&worker, file).await,
+            Err(reason) => self.screen.say(&format!("error: {reason}")),
+        }
+    }
+
+    async fn send_to(&mut self, number: usize) {
+        let Some(worker) = self.rows.at(number).cloned() else {
+            return self.screen.say(&format!("there is no worker {}", number + 1));
+        };
+        match self.samples.of(&worker) {
+            Ok(file) => self.send(&worker, file).await,
+            Err(reason) => self.screen.say(&format!("error: {reason}")),
+        }
+    }
+
+    async fn send_again(&mut self) {
+        match self.samples.again(&self.rows) {
+            Ok((worker, file)) => self.send(&worker, file).await,
+            Err(reason) => self.screen.say(&format!("error: {reason}")),
+        }
+    }
+
+    async fn send(&mut self, worker: &Row, file: PathBuf) {
+        match self.samples.send(self.settings, worker, &file).await {
+            Ok(to) => self.screen.say(&format!("sent `{}` to {to}", file.display())),
+            Err(error) => self.screen.say(&format!("error: `{}` was not sent: {error:#}", file.display())),
+        }
+    }
+}
+
+/// Compiles what changed; what happens goes to the screen by the channel.
+async fn run(build: &Build, stop: &CancellationToken, sender: &mpsc::Sender<Told>) -> anyhow::Result<()> {
+    let tell = |event| {
+        // There are two events for each plugin, and a thousand plugins would only be told of in part.
+        if let Err(error) = sender.try_send(Told::Build(event)) {
+            drop(error);
+        }
+    };
+    Ok(build.run(stop, &tell).await?)
+}
+
+/// The same, shown while it goes on, to its end.
+async fn compile(
+    build: &Build,
+    stop: &CancellationToken,
+    sender: mpsc::Sender<Told>,
+    told: &mut mpsc::Receiver<Told>,
+    screen: &Screen,
+) -> anyhow::Result<()> {
+    let mut building = std::pin::pin!(run(build, stop, &sender));
+    let result = loop {
+        tokio::select! {
+            Some(told) = told.recv() => screen.told(told),
+            result = &mut building => break result,
+        }
+    };
+    while let Ok(told) = told.try_recv() {
+        screen.told(told);
+    }
+    result
+}
