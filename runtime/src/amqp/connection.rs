@@ -115,6 +115,7 @@ impl Session {
     /// Watches both connections until one is lost, then gives up the session.
     pub(super) async fn watch(&self) {
         let cause = tokio::select! {
+            biased;
             cause = lost(&self.consume) => cause,
             cause = lost(&self.publish) => cause,
         };

@@ -3,7 +3,7 @@
 use std::{
     num::NonZeroUsize,
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
 use tokio::sync::watch;
@@ -42,6 +42,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
     while !stop.is_cancelled() {
         let url = amqp.urls.at(turns.place);
         let connected = tokio::select! {
+            biased;
             connected = Session::connect(&amqp, url, epoch + 1, undecodable >= UNDECODABLE_MAX) => connected,
             () = stop.cancelled() => return,
         };
@@ -54,6 +55,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
                 causes.fill(None);
                 link.send_replace(Link::Up(Arc::clone(&session)));
                 tokio::select! {
+                    biased;
                     () = session.watch() => {}
                     () = stop.cancelled() => {
                         // Those that drain still need to know when it is lost.
@@ -89,6 +91,7 @@ pub async fn maintain(amqp: settings::Amqp, link: watch::Sender<Link>, stop: Can
         if let Some(pause) = pause {
             // What the tries themselves took is part of the pause: one that waited for its time-out is followed at once.
             tokio::select! {
+                biased;
                 () = tokio::time::sleep_until((round_began + jittered(pause)).into()) => {}
                 () = stop.cancelled() => return,
             }
@@ -137,8 +140,7 @@ impl Turns {
 
 /// Up to a quarter less, so that many hosts do not come back in the same moment.
 fn jittered(pause: Duration) -> Duration {
-    let nanos = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |since| since.subsec_nanos());
-    pause - (pause / 4).mul_f64(f64::from(nanos % 1_000) / 1_000.0)
+    pause - (pause / 4).mul_f64(fastrand::f64())
 }
 
 #[cfg(test)]

@@ -80,6 +80,7 @@ pub(super) async fn run(
         run.close().await
     };
     let ended = tokio::select! {
+        biased;
         // A mistake of the host's ends this run, and the next one begins with what was unsettled.
         ended = AssertUnwindSafe(consuming).catch_unwind() => {
             ended.unwrap_or_else(|_| Err(Trouble::new(Reason::Other, "the host panicked")))

@@ -109,6 +109,7 @@ impl Dedupe {
                 return;
             } else {
                 tokio::select! {
+                    biased;
                     () = more.notified() => {}
                     () = end.cancelled() => {}
                 }

@@ -165,6 +165,7 @@ pub async fn run(
     let (mut workers, settings) = reloader.follow(made, asked, hangup).await?;
     tracing::info!(grace = %humantime::format_duration(settings.grace), "stopping: finishing what is in hand");
     let drained = tokio::select! {
+        biased;
         () = all(&mut workers) => true,
         () = tokio::time::sleep(settings.grace) => false,
         () = hurry.cancelled() => false,

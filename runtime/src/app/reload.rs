@@ -177,6 +177,7 @@ impl Reloader {
         self.begun();
         while !stop.is_cancelled() {
             tokio::select! {
+                biased;
                 () = stop.cancelled() => {}
                 written = watch.changed() => self.turn(&written, Cause::File, None).await,
                 Some(()) = hangup.recv() => self.turn(&BTreeSet::new(), Cause::Signal, None).await,

@@ -353,6 +353,7 @@ impl Worker {
                 Ended::Drained => break,
                 Ended::Paused => {
                     tokio::select! {
+                        biased;
                         () = self.breaker_closed_or_trying() => {}
                         () = self.stop.cancelled() => {}
                     }
@@ -362,6 +363,7 @@ impl Worker {
                     tracing::error!(worker = %self.name, "stopped, next try in 5s: {trouble}");
                     self.set_state(State::Failed(trouble.message));
                     tokio::select! {
+                        biased;
                         () = tokio::time::sleep(TROUBLE_PAUSE) => {}
                         () = session.lost().cancelled() => {}
                         () = self.stop.cancelled() => {}
@@ -410,6 +412,7 @@ impl Worker {
                 _ => self.set_state(State::Waiting),
             }
             tokio::select! {
+                biased;
                 changed = link.changed() => changed.ok()?,
                 () = stop.cancelled() => return None,
             }
