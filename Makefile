@@ -47,6 +47,10 @@ growth: setup plugins guests ## measure how the cost grows, and what more hosts,
 steps: setup plugins guests ## time the steps of a delivery's way, one at a time
 	cargo bench --locked -p wabbit --bench steps
 
+.PHONY: behaviours
+behaviours: setup ## hold the embedded broker against RabbitMQ, and write the table of its README
+	@scripts/behaviours
+
 .PHONY: faults
 faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults
