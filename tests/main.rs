@@ -23,6 +23,7 @@ mod conformance;
 mod dead;
 mod dedupe;
 mod docs;
+mod embedded_broker;
 mod faults;
 mod files;
 mod grants;

@@ -1,0 +1,210 @@
+"""Quorum queues, as far as a single node shows them."""
+
+from lab import Consumer, bodies, check, get, until
+
+GROUP = "quorum queue"
+
+
+def quorum(lab, channel, name="q", **arguments):
+    arguments = {key.replace("_", "-"): value for key, value in arguments.items()}
+    return lab.queue(channel, name, {"x-queue-type": "quorum", **arguments})
+
+
+def declared(name, arguments=None, **flags):
+    @check(GROUP, name)
+    def observe(lab):
+        channel = lab.channel()
+        table = {"x-queue-type": "quorum", **(arguments or {})}
+        return lab.error(lambda: channel.queue_declare(lab.name("q"), arguments=table, **{"durable": True, **flags}))
+
+
+declared("declare")
+declared("not durable", durable=False)
+declared("exclusive", exclusive=True)
+declared("auto-delete", auto_delete=True)
+declared("with x-max-priority", {"x-max-priority": 5})
+declared("with x-delivery-limit", {"x-delivery-limit": 3})
+declared("with a negative x-delivery-limit", {"x-delivery-limit": -1})
+declared("with x-overflow reject-publish-dlx", {"x-overflow": "reject-publish-dlx"})
+declared("with x-queue-mode", {"x-queue-mode": "lazy"})
+declared("with x-message-ttl", {"x-message-ttl": 1000})
+declared("with x-max-length", {"x-max-length": 5})
+
+
+@check(GROUP, "x-delivery-limit on a classic queue")
+def limit_on_classic(lab):
+    channel = lab.channel()
+    return lab.error(lambda: channel.queue_declare(lab.name("q"), durable=True, arguments={"x-delivery-limit": 3}))
+
+
+def publish(channel, queue, *messages):
+    channel.confirm_delivery()
+    for body in messages:
+        channel.basic_publish("", queue, body)
+
+
+@check(GROUP, "order, and acknowledgements")
+def order(lab):
+    channel = lab.channel()
+    queue = quorum(lab, channel)
+    publish(channel, queue, b"1", b"2", b"3")
+    consumer = Consumer(channel, queue)
+    seen = list(consumer.seen(3))
+    channel.basic_ack(consumer.messages[1].tag, multiple=True)
+    channel.connection.close()
+    other = lab.channel()
+    return [seen, get(other, queue, wait=3).seen()[::3]]
+
+
+def counted(name, **arguments):
+    @check(GROUP, name)
+    def observe(lab):
+        channel = lab.channel()
+        queue = quorum(lab, channel, **arguments)
+        publish(channel, queue, b"one")
+        consumer = Consumer(channel, queue)
+        for number in range(1, 4):
+            consumer.wait(number)
+            channel.basic_nack(consumer.messages[-1].tag)
+        consumer.wait(4, 1)
+        return [[message.seen()[3], message.headers] for message in consumer.messages]
+
+
+counted("x-delivery-count rises")
+counted("x-delivery-count with a limit", x_delivery_limit=5)
+
+
+@check(GROUP, "x-delivery-count by basic.get")
+def counted_get(lab):
+    channel = lab.channel()
+    queue = quorum(lab, channel)
+    publish(channel, queue, b"one")
+    seen = []
+    for _ in range(3):
+        message = get(channel, queue, auto_ack=False, wait=3)
+        seen.append([message.seen()[3], message.headers])
+        channel.basic_nack(message.tag)
+    return seen
+
+
+@check(GROUP, "x-delivery-count rises when a connection is cut")
+def counted_cut(lab):
+    connection = lab.connect()
+    channel = connection.channel()
+    queue = quorum(lab, channel)
+    publish(channel, queue, b"one")
+    Consumer(channel, queue).wait(1)
+    connection.close()
+    message = get(lab.channel(), queue, wait=3)
+    return [message.seen()[3], message.headers]
+
+
+@check(GROUP, "x-delivery-limit dead-letters")
+def limit(lab):
+    channel = lab.channel()
+    dead = lab.queue(channel, "dead")
+    queue = quorum(lab, channel, x_delivery_limit=2, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    publish(channel, queue, b"one")
+    deliveries = 0
+    while (message := get(channel, queue, auto_ack=False, wait=0.5)) is not None:
+        deliveries += 1
+        channel.basic_nack(message.tag)
+    message = get(channel, dead, wait=3)
+    deaths = message.headers.get("x-death")
+    return [deliveries, message.body, [[death["reason"], death["count"]] for death in deaths],
+            message.headers.get("x-first-death-reason"), message.headers.get("x-delivery-count")]
+
+
+@check(GROUP, "x-delivery-limit drops without a dead letter exchange")
+def limit_drops(lab):
+    channel = lab.channel()
+    queue = quorum(lab, channel, x_delivery_limit=1)
+    publish(channel, queue, b"one")
+    for _ in range(2):
+        channel.basic_nack(get(channel, queue, auto_ack=False, wait=3).tag)
+    return lab.counts(channel, queue, 0)
+
+
+def requeued(name, **arguments):
+    @check(GROUP, name)
+    def observe(lab):
+        channel = lab.channel()
+        queue = quorum(lab, channel, **arguments)
+        publish(channel, queue, b"1", b"2", b"3")
+        message = get(channel, queue, auto_ack=False, wait=3)
+        channel.basic_nack(message.tag)
+        lab.counts(channel, queue, 3)
+        return bodies(channel, queue)
+
+
+requeued("requeued without a limit")
+requeued("requeued with a limit", x_delivery_limit=5)
+
+
+@check(GROUP, "rejected is dead-lettered")
+def rejected(lab):
+    channel = lab.channel()
+    dead = lab.queue(channel, "dead")
+    queue = quorum(lab, channel, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    publish(channel, queue, b"one")
+    channel.basic_reject(get(channel, queue, auto_ack=False, wait=3).tag, requeue=False)
+    message = get(channel, dead, wait=3)
+    deaths = message.headers["x-death"]
+    return [message.body, deaths[0]["reason"], deaths[0]["count"], sorted(message.headers)]
+
+
+def length(name, **arguments):
+    @check(GROUP, name)
+    def observe(lab):
+        channel = lab.channel()
+        queue = quorum(lab, channel, **arguments)
+        channel.confirm_delivery()
+        for body in [b"1", b"2", b"3", b"4", b"5"]:
+            channel.basic_publish("", queue, body)
+        lab.counts(channel, queue, 3)
+        return bodies(channel, queue)
+
+
+length("x-max-length drops the head", x_max_length=3)
+
+
+@check(GROUP, "time to live")
+def ttl(lab):
+    channel = lab.channel()
+    dead = lab.queue(channel, "dead")
+    queue = quorum(lab, channel, x_message_ttl=100, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
+    publish(channel, queue, b"one")
+    message = get(channel, dead, wait=5)
+    return [message.body, message.headers["x-first-death-reason"]]
+
+
+@check(GROUP, "global prefetch is refused")
+def global_prefetch(lab):
+    channel = lab.channel()
+    queue = quorum(lab, channel)
+    channel.basic_qos(prefetch_count=5, global_qos=True)
+    return lab.error(lambda: Consumer(channel, queue))
+
+
+@check(GROUP, "single active consumer")
+def single_active(lab):
+    publisher = lab.channel()
+    queue = quorum(lab, publisher, x_single_active_consumer=True)
+    consumers = [Consumer(lab.channel(), queue, auto_ack=True) for _ in range(2)]
+    publish(publisher, queue, b"1", b"2")
+    seen = list(consumers[0].seen(2))
+    consumers[0].channel.basic_cancel(consumers[0].tag)
+    publisher.basic_publish("", queue, b"3")
+    return [seen, consumers[1].seen(1)]
+
+
+@check(GROUP, "purge and delete")
+def purge(lab):
+    channel = lab.channel()
+    queue = quorum(lab, channel)
+    publish(channel, queue, b"1", b"2")
+    until(lambda: lab.count(channel, queue), lambda count: count == 2)
+    purged = channel.queue_purge(queue).method.message_count
+    return [purged, lab.count(channel, queue), channel.queue_delete(queue).method.message_count]
+
+
