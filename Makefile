@@ -51,6 +51,7 @@ steps: setup plugins guests ## time the steps of a delivery's way, one at a time
 instructions: setup guests ## count what the processor does for each of these steps, and hold it against docs/instructions.json
 	@scripts/require-valgrind
 	@scripts/instructions
+
 .PHONY: behaviours
 behaviours: setup ## hold the embedded broker against RabbitMQ, and write the table of its README
 	@scripts/behaviours

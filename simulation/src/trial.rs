@@ -16,7 +16,11 @@ use lapin::{
     types::FieldTable,
 };
 use tempfile::TempDir;
-use tokio::{runtime::Builder, task::JoinHandle, time::sleep};
+use tokio::{
+    runtime::Builder,
+    task::{JoinHandle, LocalSet, spawn_local},
+    time::sleep,
+};
 use tokio_util::sync::CancellationToken;
 use wabbit::app::{
     self, Executors, RunError,
@@ -67,7 +71,7 @@ pub fn run(scenario: &Scenario, folder: &Folder) -> Told {
     fastrand::seed(scenario.seed);
     let own = tempfile::tempdir_in(folder.folder.path()).unwrap();
     let runtime = Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
-    let told = runtime.block_on(async {
+    let told = LocalSet::new().block_on(&runtime, async {
         let world = World::new(scenario.seed, scenario.faults.clone());
         world.enter();
         let moving = world.clone();
@@ -158,7 +162,8 @@ impl Trial<'_> {
         let here = tokio::runtime::Handle::current();
         let executors = Executors { brief: here.clone(), long: here };
         let (stop, hurry) = (CancellationToken::new(), CancellationToken::new());
-        let ended = tokio::spawn(app::run(settings, Box::new(move || Ok(again.clone())), executors, stop.clone(), hurry));
+        let ended =
+            spawn_local(app::run(settings, Box::new(move || Ok(again.clone())), executors, stop.clone(), hurry));
         Host { stop, ended }
     }
 

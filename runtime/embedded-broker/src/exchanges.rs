@@ -175,7 +175,8 @@ impl Broker {
             check_match(arguments)?;
         }
         if known.bindings >= most {
-            let text = format!("cannot bind to exchange '{exchange}': binding limit in vhost '{vhost}' ({most}) is reached");
+            let text =
+                format!("cannot bind to exchange '{exchange}': binding limit in vhost '{vhost}' ({most}) is reached");
             return Err(Failure::precondition(text));
         }
         let queue = if let Destination::Queue(queue) = &destination { Some(*queue) } else { None };
@@ -227,9 +228,8 @@ fn check_match(arguments: &FieldTable) -> Result<(), Failure> {
         Some(AMQPValue::LongString(how)) => {
             Err(Failure::precondition(format!("Invalid x-match field value <<\"{how}\">>; expected all or any")))
         }
-        Some(other) => Err(Failure::precondition(format!(
-            "Invalid x-match field type {}; expected longstr",
-            type_name(other)
-        ))),
+        Some(other) => {
+            Err(Failure::precondition(format!("Invalid x-match field type {}; expected longstr", type_name(other))))
+        }
     }
 }

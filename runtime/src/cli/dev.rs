@@ -93,8 +93,10 @@ impl Dev {
         };
         let url = server.as_ref().map(|server| format!("amqp://guest:guest@{}/%2f", server.local_addr()));
         let settings = match &url {
-            Some(url) => Settings::load(&Overrides { amqp_url: Some(url.clone()), ..self.settings.clone().overrides() })
-                .map_err(|error| anyhow::anyhow!("{error}"))?,
+            Some(url) => {
+                Settings::load(&Overrides { amqp_url: Some(url.clone()), ..self.settings.clone().overrides() })
+                    .map_err(|error| anyhow::anyhow!("{error}"))?
+            }
             None => settings,
         };
         match &server {

@@ -26,7 +26,7 @@ use crate::app::settings::{Overrides, Settings, SettingsError};
 use crate::manifest::report::Style;
 use crate::sandbox::compile::{
     self,
-    child::{self, Bounds},
+    child::{self as compiler, Bounds},
 };
 
 /// Something failed.
@@ -158,7 +158,7 @@ impl From<SettingsError> for Failed {
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
     if let Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) = command {
-        return ended(child::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error));
+        return ended(compiler::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error));
     }
     deepen_stacks();
     // The stack of the program's first thread is not ours to choose.

@@ -13,7 +13,7 @@ use amq_protocol::{
     types::{FieldTable, ShortString},
 };
 use tokio::sync::oneshot;
-use wabbit_embedded_broker::{ContentKind, Message};
+use wabbit_embedded_broker::{ContentKind, message::Message};
 
 use crate::{
     Consumer, Error, ErrorKind, ExchangeKind, Result, World,
@@ -62,7 +62,7 @@ pub(crate) enum Answer {
     Queue(Queue),
     Consuming(ShortString),
     Count(u32),
-    Got(Option<BasicGetMessage>),
+    Got(Option<Box<BasicGetMessage>>),
 }
 
 /// A queue that was declared.
@@ -229,13 +229,13 @@ impl Side {
     }
 
     /// A message has come.
-    pub(crate) fn content(&mut self, kind: &ContentKind, message: &Arc<Message>, delivery_count: Option<u64>) {
+    pub(crate) fn content(&mut self, kind: &ContentKind, message: &Message, properties: &BasicProperties) {
         let delivery = |delivery_tag, redelivered| Delivery {
             delivery_tag,
             exchange: (&*message.exchange).into(),
             routing_key: (&*message.routing_key).into(),
             redelivered,
-            properties: wabbit_embedded_broker::properties(message, delivery_count),
+            properties: properties.clone(),
             data: message.body.to_vec(),
         };
         match kind {
@@ -246,7 +246,7 @@ impl Side {
             }
             ContentKind::GetOk { delivery_tag, redelivered, message_count } => {
                 let delivery = delivery(*delivery_tag, *redelivered);
-                self.answer(Answer::Got(Some(BasicGetMessage { delivery, message_count: *message_count })));
+                self.answer(Answer::Got(Some(Box::new(BasicGetMessage { delivery, message_count: *message_count }))));
             }
             ContentKind::Return => self.returned.push_back(BasicReturnMessage { delivery: delivery(0, false) }),
         }
@@ -422,7 +422,7 @@ impl Channel {
     pub async fn basic_get(&self, queue: ShortString, options: BasicGetOptions) -> Result<Option<BasicGetMessage>> {
         let get = basic::Get { queue, no_ack: options.no_ack };
         match self.call(AMQPClass::Basic(basic::AMQPMethod::Get(get))).await? {
-            Answer::Got(message) => Ok(message),
+            Answer::Got(message) => Ok(message.map(|message| *message)),
             answer => Err(unexpected(&answer)),
         }
     }

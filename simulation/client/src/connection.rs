@@ -49,6 +49,7 @@ impl ConnectionProperties {
 
 /// What happens to a connection.
 #[derive(Clone, Debug)]
+#[non_exhaustive]
 pub enum Event {
     /// It is lost.
     Error(Error),
@@ -250,10 +251,14 @@ impl Link {
                 }
                 self.forget(channel);
             }
-            Outgoing::Content { channel, kind, message, delivery_count } => {
-                if let Some(side) = self.channels.get_mut(&channel) {
-                    side.content(&kind, &message, delivery_count);
-                }
+            Outgoing::Content { channel, ref kind, ref message, .. } => {
+                let Some(side) = self.channels.get_mut(&channel) else { return };
+                // As it would be on the wire.
+                let properties = item.clone().into_frames(FRAME_MAX).into_iter().find_map(|frame| match frame {
+                    AMQPFrame::Header(_, header) => Some(header.properties),
+                    _ => None,
+                });
+                side.content(kind, message, &properties.unwrap_or_default());
             }
         }
     }
@@ -329,7 +334,14 @@ impl Link {
 fn capabilities() -> FieldTable {
     use amq_protocol::types::AMQPValue as V;
     let mut all = FieldTable::default();
-    for name in ["publisher_confirms", "exchange_exchange_bindings", "basic.nack", "consumer_cancel_notify", "connection.blocked", "authentication_failure_close"] {
+    for name in [
+        "publisher_confirms",
+        "exchange_exchange_bindings",
+        "basic.nack",
+        "consumer_cancel_notify",
+        "connection.blocked",
+        "authentication_failure_close",
+    ] {
         all.insert(name.into(), V::Boolean(true));
     }
     let mut properties = FieldTable::default();

@@ -107,13 +107,14 @@ impl World {
 
     /// No more faults, and those that last are over.
     pub fn heal(&self) {
-        let mut state = self.state();
+        let mut guard = self.state();
+        let state = &mut *guard;
         state.faults.clear();
         let now = Some(Instant::now());
         for until in [&mut state.down_until, &mut state.frozen_until, &mut state.blocked_until] {
             *until = until.and(now);
         }
-        drop(state);
+        drop(guard);
         self.wake();
     }
 
@@ -213,7 +214,10 @@ impl State {
             if link.host && frozen {
                 continue;
             }
-            if !link.up.is_empty() && self.broker.reads(link.broker) && !(link.publishes && self.blocked_until.is_some()) {
+            if !link.up.is_empty()
+                && self.broker.reads(link.broker)
+                && !(link.publishes && self.blocked_until.is_some())
+            {
                 moves.push(Move::ToBroker(*id));
             }
             if !link.down.is_empty() {
@@ -262,8 +266,7 @@ impl State {
                 link.ends |= output.ends;
             }
         }
-        let ended: Vec<u64> =
-            self.links.iter().filter(|(_, link)| link.is_over()).map(|(id, _)| *id).collect();
+        let ended: Vec<u64> = self.links.iter().filter(|(_, link)| link.is_over()).map(|(id, _)| *id).collect();
         for id in ended {
             self.lose(id, &ErrorKind::InvalidConnectionState("closed").into());
         }

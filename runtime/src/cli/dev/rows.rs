@@ -18,7 +18,6 @@ pub(super) struct Row {
     #[serde(default)]
     pub(super) reason: Option<String>,
     pub(super) plugin: Option<String>,
-    pub(super) digest: Option<String>,
     pub(super) queues: Vec<String>,
     pub(super) counts: BTreeMap<String, u64>,
     pub(super) in_flight: i64,

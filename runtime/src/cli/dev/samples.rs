@@ -108,7 +108,8 @@ impl Samples {
         self.last = Some((worker.name.clone(), file.to_owned()));
         let queue = worker.queues.first().map_or("", String::as_str);
         let text = std::fs::read(file)?;
-        let delivery = parse_delivery(&text, queue).map_err(|error| anyhow::anyhow!("it is not a delivery: {error}"))?;
+        let delivery =
+            parse_delivery(&text, queue).map_err(|error| anyhow::anyhow!("it is not a delivery: {error}"))?;
         let (exchange, routing_key) = match delivery.exchange.as_str() {
             "" if queue.is_empty() => bail!("its queue has no name; hint: name an `exchange` in the sample"),
             "" => (String::new(), queue.to_owned()),

@@ -250,9 +250,6 @@ mod tests {
             last_error: Some("a trap".into()),
             ..Row::default()
         };
-        assert_eq!(
-            plain(&Shown { row, rate: 0.0, last: None }),
-            "worker hello: refused, line 3: no plugin…"
-        );
+        assert_eq!(plain(&Shown { row, rate: 0.0, last: None }), "worker hello: refused, line 3: no plugin…");
     }
 }
