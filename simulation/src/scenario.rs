@@ -120,7 +120,7 @@ impl Scenario {
     /// The one of a seed.
     pub fn of(seed: u64) -> Self {
         let mut rng = Rng::with_seed(seed);
-        let inputs: Vec<_> = (0..rng.usize(1..=24))
+        let mut inputs: Vec<_> = (0..rng.usize(1..=24))
             .map(|_| {
                 let pause = if rng.u8(..3) == 0 { rng.u64(..=400) } else { 0 };
                 (Duration::from_millis(pause), Command::any(&mut rng))
@@ -138,15 +138,24 @@ impl Scenario {
             })
             .collect();
         changes.sort_by_key(|(input, _)| *input);
+        let (prefetch, breaker) = (rng.u16(1..=20), rng.u8(..4) == 0);
+        if breaker {
+            // Where all that is left fails, it is right to go on trying for as long as the service may be down.
+            for (_, command) in &mut inputs {
+                if matches!(command, Command::Error | Command::Unroutable) {
+                    *command = Command::Stumble;
+                }
+            }
+        }
         Self {
             seed,
             quorum: rng.bool(),
             ordered: rng.u8(..4) == 0,
-            prefetch: rng.u16(1..=20),
-            concurrency: rng.u16(1..=8),
+            prefetch,
+            concurrency: rng.u16(1..=prefetch.min(8)),
             attempts: rng.u32(2..=4),
             reuse: rng.u8(..4) == 0,
-            breaker: rng.u8(..4) == 0,
+            breaker,
             inputs,
             faults,
             changes,
@@ -158,7 +167,7 @@ impl Scenario {
         let Self { quorum, ordered, concurrency, attempts, reuse, breaker, .. } = self;
         let order = if *ordered { "order = \"queue\"\n".to_owned() } else { format!("concurrency = {concurrency}\n") };
         let quorum = if *quorum { "quorum = true\n" } else { "" };
-        let breaker = if *breaker { "" } else { "breaker = false\n" };
+        let breaker = if *breaker { "[breaker]\nwindow = 10\npause = \"2s\"\n" } else { "" };
         let reuse = if *reuse { "[instance]\nreuse = true\nmax-deliveries = 5\n" } else { "" };
         format!(
             "plugin = \"probe.wasm\"\n[[exchange]]\nname = \"ex\"\ntype = \"direct\"\n[[queue]]\nname = \"work\"\n{quorum}\

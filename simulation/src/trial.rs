@@ -157,7 +157,7 @@ impl Trial<'_> {
             ..Overrides::default()
         };
         let mut settings = Settings::load(&overrides()).unwrap();
-        settings.host.running = 8;
+        settings.host.running = 4;
         let again = settings.clone();
         let here = tokio::runtime::Handle::current();
         let executors = Executors { brief: here.clone(), long: here };
@@ -193,7 +193,7 @@ impl Trial<'_> {
         }
         channel.queue_declare("work".into(), durable, arguments).await.unwrap();
         channel.queue_declare("out".into(), durable, FieldTable::default()).await.unwrap();
-        let exchange = ExchangeDeclareOptions { durable: false, ..ExchangeDeclareOptions::default() };
+        let exchange = ExchangeDeclareOptions { durable: true, ..ExchangeDeclareOptions::default() };
         let none = FieldTable::default;
         channel.exchange_declare("ex".into(), lapin::ExchangeKind::Direct, exchange, none()).await.unwrap();
         channel.queue_bind("out".into(), "ex".into(), "out".into(), QueueBindOptions::default(), none()).await.unwrap();

@@ -7,7 +7,6 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
 };
 
 use notify::{
@@ -21,6 +20,7 @@ use tokio::{
 
 use super::settings::{Reload, Settings, WatchBy};
 use crate::{
+    clock,
     folder::Stamp,
     reload::{Calm, Told},
 };
@@ -90,9 +90,9 @@ impl Watch {
             let Self { poll, events, .. } = self;
             tokio::select! {
                 Some((path, told)) = next(events) => self.told(&path, told),
-                () = sleep_until(due.unwrap_or_else(Instant::now).into()), if due.is_some() => {
+                () = sleep_until(due.unwrap_or_else(clock::now).into()), if due.is_some() => {
                     self.watch();
-                    let written = self.calm.look(Instant::now());
+                    let written = self.calm.look(clock::now());
                     return self.as_named(written);
                 }
                 () = tick(poll) => self.look_for_changes().await,
@@ -104,7 +104,7 @@ impl Watch {
     fn told(&mut self, path: &Path, told: Told) {
         let within = self.folders.iter().any(|(folder, _)| path.parent() == Some(folder) || path == folder);
         if within || path == self.file {
-            self.calm.told(path, told, Instant::now());
+            self.calm.told(path, told, clock::now());
             self.heard.extend(path.parent().map(Path::to_owned));
         }
         self.look_at_missed();
@@ -114,7 +114,7 @@ impl Watch {
     fn look_at_missed(&mut self) -> bool {
         let missed = self.events.as_ref().is_some_and(|events| events.missed.swap(false, Ordering::Relaxed));
         if missed {
-            self.calm.told(&self.file, Told::Other, Instant::now());
+            self.calm.told(&self.file, Told::Other, clock::now());
         }
         missed
     }
@@ -124,7 +124,7 @@ impl Watch {
         self.watch();
         let (folders, file) = (self.folders.clone(), self.file.clone());
         let Ok(stamps) = tokio::task::spawn_blocking(move || stamps(&folders, &file)).await else { return };
-        let now = Instant::now();
+        let now = clock::now();
         let mut heard = std::mem::take(&mut self.heard);
         if self.look_at_missed() {
             heard.clear();
@@ -160,7 +160,7 @@ impl Watch {
         let folders: BTreeSet<_> = around.chain(own.iter().cloned()).collect();
         for folder in folders {
             if events.watch(&folder) && own.contains(&folder) {
-                self.calm.told(&folder, Told::Other, Instant::now());
+                self.calm.told(&folder, Told::Other, clock::now());
             }
         }
     }
@@ -283,7 +283,7 @@ mod tests {
         watch.events.as_ref().unwrap().missed.store(true, Ordering::Relaxed);
         watch.look_for_changes().await;
         assert!(watch.calm.due().is_some());
-        assert!(watch.calm.look(Instant::now()).contains(&manifest), "it may still be written");
+        assert!(watch.calm.look(clock::now()).contains(&manifest), "it may still be written");
         assert!(!watch.look_at_missed(), "it is known by now");
     }
 }
