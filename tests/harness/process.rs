@@ -128,15 +128,19 @@ impl Drop for Process {
     }
 }
 
-/// The compilers that a host has as its children, by process id.
-pub fn compilers(host: u32) -> Vec<u32> {
+/// The children of a process, by process id.
+pub fn children(parent: u32) -> Vec<u32> {
     let ids = fs::read_dir("/proc").unwrap().flatten();
     let ids = ids.filter_map(|entry| entry.file_name().to_str()?.parse::<u32>().ok());
-    ids.filter(|id| stat(*id).is_some_and(|stat| stat.parent == host))
-        .filter(|id| {
-            fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0"))
-        })
-        .collect()
+    ids.filter(|id| stat(*id).is_some_and(|stat| stat.parent == parent)).collect()
+}
+
+/// The compilers that a host has as its children, by process id.
+pub fn compilers(host: u32) -> Vec<u32> {
+    let is_compiler = |id: &u32| {
+        fs::read(format!("/proc/{id}/cmdline")).is_ok_and(|line| line.starts_with(b"wabbit\0compile-plugin\0"))
+    };
+    children(host).into_iter().filter(is_compiler).collect()
 }
 
 /// Whether there is a process of this id that has not ended.
