@@ -60,6 +60,11 @@ behaviours: setup ## hold the embedded broker against RabbitMQ, and write the ta
 faults: setup guests ## make N faults by SEED, or one CASE, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' QUEUE='$(QUEUE)' scripts/faults
 
+.PHONY: simulate
+simulate: guests ## run the host on a stopped clock by N seeds from SEED, with faults between any two frames
+	cargo build --locked --workspace --bin simulate
+	$${CARGO_TARGET_DIR:-target}/debug/simulate --seeds $(or $(N),20000) --seed $(or $(SEED),1)
+
 .PHONY: hostile
 hostile: setup guests ## try N hostile deliveries of SEED, and see that the sandbox holds
 	@N='$(N)' SEED='$(SEED)' CASE='$(CASE)' scripts/hostile

@@ -49,5 +49,6 @@ mod reload;
 mod retries;
 mod reuse;
 mod sandbox;
+mod simulate;
 mod tolerance;
 mod topology;

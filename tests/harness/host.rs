@@ -298,6 +298,11 @@ pub fn wabbit(folder: &Path) -> Command {
     command("wabbit", folder)
 }
 
+/// The host on a stopped clock, with switches for mistakes.
+pub fn simulation(folder: &Path) -> Command {
+    command("simulate-faulty", folder)
+}
+
 fn command(name: &str, folder: &Path) -> Command {
     let mut command = process::bound(binary(name));
     for (name, _) in env::vars_os() {

@@ -1,0 +1,49 @@
+//! The host on a stopped clock, with faults between any two frames: by many seeds, and with mistakes planted.
+
+use std::time::Duration;
+
+use crate::harness::process::{self, Output};
+use crate::harness::{host, places};
+use crate::outcomes::guest;
+
+/// Seeds of every test run; `make simulate N=…` takes more.
+const SEEDS: u32 = 2_000;
+/// Seeds by which a mistake is to be found.
+const SEEDS_FOR_A_MISTAKE: u32 = 1_500;
+/// For all of the seeds.
+const LONG: Duration = Duration::from_secs(600);
+
+/// What cannot be seen here, and why not. The campaign of faults finds all of it.
+const NOT_SEEN: &[(&str, &str)] = &[];
+
+async fn simulate(mistake: &str, seeds: u32, more: &[&str]) -> Output {
+    let root = places::root().canonicalize().unwrap();
+    let mut command = host::simulation(&root);
+    command.args(["--seeds", &seeds.to_string(), "--guest"]).arg(guest("probe")).args(more);
+    command.env("WABBIT_PLANTED", mistake);
+    process::run("simulate", command, LONG).await
+}
+
+#[tokio::test]
+async fn many_seeds_lose_nothing() {
+    let told = simulate("none", SEEDS, &[]).await;
+    assert_eq!(told.code, 0, "{}\n{}", told.stdout, told.stderr);
+    assert!(told.stdout.contains(&format!("{SEEDS} seeds from 1, ")) && told.stdout.contains(", 0 failed"), "{told:?}");
+}
+
+#[tokio::test]
+async fn planted_mistakes_are_found_on_a_stopped_clock() {
+    let text = std::fs::read_to_string(places::root().join("tests/faults/mistakes.toml")).unwrap();
+    let (_, text) = text.split_once("[[mistake]]").unwrap();
+    let built: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();
+    let (mut missed, mut seen) = (Vec::new(), Vec::new());
+    for mistake in &built {
+        let found = simulate(mistake, SEEDS_FOR_A_MISTAKE, &["--first"]).await.code == 1;
+        match (found, NOT_SEEN.iter().any(|(name, _)| name == mistake)) {
+            (false, false) => missed.push(*mistake),
+            (true, true) => seen.push(*mistake),
+            _ => {}
+        }
+    }
+    assert!(missed.is_empty() && seen.is_empty(), "not found: {missed:?}; found after all: {seen:?}");
+}
