@@ -13,6 +13,7 @@ use std::{
     env,
     hint::black_box,
     path::{Path, PathBuf},
+    process::ExitCode,
     sync::Arc,
 };
 
@@ -27,11 +28,10 @@ use wabbit::{
 };
 
 /// A handler of each kind, and where it lies in `target/guests`.
-const GUESTS: [(&str, &str); 9] = [
+const GUESTS: [(&str, &str); 8] = [
     ("rust", "bench_ack.wasm"),
     ("c", "conformance/c.wasm"),
-    ("zig", "conformance/zig.wasm"),
-    ("go", "conformance/go.wasm"),
+    ("nim", "conformance/nim.wasm"),
     ("javascript", "conformance/javascript.wasm"),
     ("python", "conformance/python.wasm"),
     ("command", "command.wasm"),
@@ -103,7 +103,7 @@ fn delivery() -> Delivery {
     let headers = vec![("do".to_owned(), Value::text("ack")), ("shop".to_owned(), Value::text("north"))];
     Delivery {
         // Commands take what they are to do from the body.
-        body: format!("{:<BODY_BYTES$}", r#"{"do":"ack"}"#).into_bytes(),
+        body: format!("{:<BODY_BYTES$}", r#"{"tell":true}"#).into_bytes(),
         properties: Properties { headers, delivery_mode: Some(2), ..Properties::default() },
         exchange: "orders".into(),
         routing_key: "order.paid".into(),
@@ -174,13 +174,14 @@ fn count(step: &str, times: usize) {
     }
 }
 
-fn main() {
+fn main() -> ExitCode {
     let arguments: Vec<String> = env::args().skip(1).collect();
     let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
     match arguments[..] {
         // The sandbox has plugins compiled by a child, which is the program that runs, and this is another one than the host.
-        [COMMAND, ..] => wabbit::cli::main(),
+        [COMMAND, ..] => return wabbit::cli::main(),
         ["count", step, times] => count(step, times.parse().unwrap()),
         _ => divan::main(),
     }
+    ExitCode::SUCCESS
 }
