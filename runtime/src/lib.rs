@@ -22,4 +22,5 @@ pub mod manifest;
 pub mod outbound;
 pub mod project;
 pub mod reload;
+pub mod scenario;
 pub mod telemetry;

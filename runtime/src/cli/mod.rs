@@ -3,15 +3,20 @@
 mod bench;
 mod build;
 mod check;
+mod compare;
 mod dead;
+mod diff;
 mod history;
 mod host;
 mod inspect;
 mod invoke;
 mod new;
 mod publish;
+mod record;
 mod reload;
+mod replay;
 mod run;
+mod test;
 mod text;
 
 use std::{env, panic::resume_unwind, path::PathBuf, process::ExitCode, thread};
@@ -70,6 +75,14 @@ enum Command {
     New(new::New),
     /// Compile the plugins whose sources changed
     Build(build::Build),
+    /// Play the scenarios of plugins, without a broker
+    Test(test::Test),
+    /// Copy new deliveries of a queue into a file
+    Record(record::Record),
+    /// Handle recorded deliveries, without a broker
+    Replay(replay::Replay),
+    /// Show where two plugins handle recorded deliveries differently
+    Compare(compare::Compare),
     /// What the host runs for each plugin that it has to compile
     #[command(name = compile::COMMAND, hide = true)]
     CompilePlugin(CompilePlugin),
@@ -188,6 +201,10 @@ impl Command {
             Self::Dead(dead) => dead.execute(),
             Self::New(new) => new.execute(),
             Self::Build(build) => build.execute(),
+            Self::Test(test) => test.execute(),
+            Self::Record(record) => record.execute(),
+            Self::Replay(replay) => replay.execute(),
+            Self::Compare(compare) => compare.execute(),
             // It bounds itself, and is not run from here.
             Self::CompilePlugin(_) => Err(Failed::Reported),
         }
