@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "runtime/src/outcome",
     "runtime/src/reload",
     "runtime/src/route",
+    "runtime/src/scenario",
     "runtime/src/settle",
 ];
 

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
+use crate::docs::pages::{Reader, blocks};
 use crate::harness::process::Output;
 use crate::harness::{host, places};
 use crate::outcomes::guest;
@@ -31,7 +32,10 @@ impl Project {
         let file = format!("{}.wasm", name.replace('-', "_"));
         fs::create_dir_all(self.path(&format!("plugins/src/{name}/scenarios"))).unwrap();
         fs::copy(guest(plugin), self.path("plugins").join(&file)).unwrap();
-        self.write(&format!("manifests/{name}.toml"), &format!("plugin = \"{file}\"\n[[queue]]\nname = \"{name}\"\n{manifest}"));
+        self.write(
+            &format!("manifests/{name}.toml"),
+            &format!("plugin = \"{file}\"\n[[queue]]\nname = \"{name}\"\n{manifest}"),
+        );
         self.scenario(name, "case", scenario);
         self
     }
@@ -79,6 +83,28 @@ async fn the_scenarios_of_the_examples_hold() {
     let (_, summary) = output.stdout.trim_end().rsplit_once('\n').unwrap();
     let count = output.stdout.lines().count() - 1;
     assert_eq!(summary, format!("{count} scenarios: {count} ok"));
+}
+
+/// The page on testing, followed to the letter.
+#[tokio::test(flavor = "multi_thread")]
+async fn testing_goes_as_its_page_shows() {
+    let folder = places::folder("testing");
+    let copies = [
+        ("plugins/order_notify.wasm", "plugins/order_notify.wasm"),
+        ("manifests/order-notify.toml", "manifests/order-notify.toml"),
+    ];
+    for (from, to) in copies {
+        let to = folder.path().join(to);
+        fs::create_dir_all(to.parent().unwrap()).unwrap();
+        fs::copy(places::root().join(from), to).unwrap();
+    }
+    fs::create_dir_all(folder.path().join("plugins/src/order-notify/scenarios")).unwrap();
+    let path = format!("{}:{}", places::build().display(), std::env::var("PATH").unwrap());
+    let mut reader = Reader::new(folder.path())
+        .environment("PATH", &path)
+        .environment("XDG_CACHE_HOME", places::temporary().join("cache").to_str().unwrap());
+    let page = fs::read_to_string(places::root().join("docs/testing.md")).unwrap();
+    reader.follow("docs/testing.md", &blocks(&page)).await;
 }
 
 #[tokio::test]
@@ -254,7 +280,8 @@ async fn folders_hold_what_is_given_and_no_more() {
 #[tokio::test]
 async fn secrets_are_given_and_never_read() {
     let manifest = "[grant]\npublish = [\"/#\"]\nconfig = { shop = \"north\" }\nsecrets = { token = \"env:PATH\" }\n";
-    let project = Project::new().with("reader", "reader", manifest, "[[delivery]]\njson = { read = [\"token\", \"shop\"] }\n");
+    let project =
+        Project::new().with("reader", "reader", manifest, "[[delivery]]\njson = { read = [\"token\", \"shop\"] }\n");
     let output = project.test(&[]).await;
     assert_eq!(output.code, 64, "{output:?}");
     let hint = "hint: add `token = \"…\"` below `[given.secrets]`";
@@ -372,7 +399,10 @@ async fn a_scenario_that_is_wrong_is_told_with_its_line() {
         ("[[delivery]]\nproperties = { priority = 256 }\n", &["these are no properties", "256"]),
         ("[[delivery]]\nfile = \"none.json\"\n", &["`none.json` cannot be read"]),
         ("[[delivery]]\nclock = \"noon\"\n", &["`clock` must be a time"]),
-        ("manifest = \"prob\"\n[[delivery]]\n", &["there is no manifest `prob`", "did you mean `probe`?", "case.toml:1"]),
+        (
+            "manifest = \"prob\"\n[[delivery]]\n",
+            &["there is no manifest `prob`", "did you mean `probe`?", "case.toml:1"],
+        ),
         ("[given]\nkeyvalue = { a = \"1\" }\n[[delivery]]\n", &["grants no key-value store", "case.toml:2"]),
         ("[given.config]\na = \"1\"\n[[delivery]]\n", &["has no `a` in `config`"]),
         ("[[given.http]]\nstatus = 200\n[[delivery]]\n", &["`url` is missing", "case.toml:1"]),
@@ -381,7 +411,11 @@ async fn a_scenario_that_is_wrong_is_told_with_its_line() {
     ] {
         project.scenario("probe", "case", scenario);
         let output = project.test(&[]).await;
-        assert_eq!((output.code, output.stdout.as_str()), (64, "probe/case: wrong\n1 scenario: 1 wrong\n"), "{scenario}");
+        assert_eq!(
+            (output.code, output.stdout.as_str()),
+            (64, "probe/case: wrong\n1 scenario: 1 wrong\n"),
+            "{scenario}"
+        );
         for part in parts {
             assert!(output.stderr.contains(part), "`{part}` is not in\n{}", output.stderr);
         }
@@ -400,12 +434,17 @@ async fn a_plugin_has_to_be_there_and_to_be_new() {
     fs::remove_file(project.path("plugins/probe.wasm")).unwrap();
     let output = project.test(&[]).await;
     assert_eq!(output.code, 1);
-    assert!(output.stderr.contains("there is no `plugins/probe.wasm`\nhint: `wabbit build probe`"), "{}", output.stderr);
+    assert!(
+        output.stderr.contains("there is no `plugins/probe.wasm`\nhint: `wabbit build probe`"),
+        "{}",
+        output.stderr
+    );
 }
 
 #[tokio::test]
 async fn scenarios_and_manifests_are_chosen_by_name() {
-    let project = Project::new().with("probe", "probe", "", "[[delivery]]\n").with("other", "probe", "", "[[delivery]]\n");
+    let project =
+        Project::new().with("probe", "probe", "", "[[delivery]]\n").with("other", "probe", "", "[[delivery]]\n");
     project.scenario("probe", "second", "[[delivery]]\njson = { do = \"error\" }\n");
     assert_eq!(project.test(&["other"]).await.success(), "other/case: ok\n1 scenario: 1 ok\n");
     let output = project.test(&["--only", "case"]).await.success();

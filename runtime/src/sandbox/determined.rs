@@ -59,7 +59,9 @@ impl Determined {
     pub fn begin(&self, wall: Option<Duration>, number: u64, limit: Duration) {
         let mut state = self.lock();
         state.time.begin(wall, limit);
-        state.random = fastrand::Rng::with_seed(self.seed.wrapping_add(number.wrapping_mul(SPREAD)));
+        // An odd number whose multiples lie far apart: calls one after the other have little in common.
+        let far = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        state.random = fastrand::Rng::with_seed(self.seed.wrapping_add(far));
         state.asked = Vec::new();
         state.missing = None;
     }
@@ -102,9 +104,6 @@ impl Determined {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
-
-/// An odd number whose multiples lie far apart: calls one after the other get seeds that have little in common.
-const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
 
 /// Random numbers by the seed of the world that it is of.
 pub(super) struct Seeded(Arc<Determined>);

@@ -10,11 +10,11 @@ use hyper::{
     Method, StatusCode,
     header::{HeaderMap, HeaderName, HeaderValue},
 };
-use toml::{Spanned, de::DeValue};
+use toml::de::DeValue;
 use url::Url;
 
 use super::{
-    CLOCK_SECONDS, Contents, STEP,
+    CLOCK, Contents, STEP,
     body::{Body, Form, bodies, body, folders},
     parse::Files,
 };
@@ -57,7 +57,7 @@ pub struct Given {
 impl Default for Given {
     fn default() -> Self {
         Self {
-            clock: Duration::from_secs(CLOCK_SECONDS),
+            clock: since_epoch(CLOCK).unwrap_or_default(),
             step: STEP,
             seed: 1,
             config: BTreeMap::new(),
@@ -143,13 +143,16 @@ pub(super) fn clock(section: &mut Section<'_>, key: &'static str) -> Option<Dura
         DeValue::Datetime(date) => date.to_string(),
         _ => String::new(),
     };
-    let since =
-        humantime::parse_rfc3339_weak(&text).ok().and_then(|time| time.duration_since(SystemTime::UNIX_EPOCH).ok());
+    let since = since_epoch(&text);
     if since.is_none() {
         let problem = Problem::new(format!("`{key}` must be a time in UTC from 1970 on"));
         section.report_at(value, problem.hint("write it as `\"2026-01-01T00:00:00Z\"`"));
     }
     since
+}
+
+fn since_epoch(text: &str) -> Option<Duration> {
+    humantime::parse_rfc3339_weak(text).ok()?.duration_since(SystemTime::UNIX_EPOCH).ok()
 }
 
 /// Texts by names that the user chose.

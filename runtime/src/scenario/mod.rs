@@ -26,10 +26,10 @@ use crate::{
     sandbox::{Asked, Logged},
 };
 
-/// When the clocks of a scenario begin that names no time, in seconds since the Unix epoch: 2026-01-01.
-pub const CLOCK_SECONDS: u64 = 1_767_225_600;
+/// When the clocks of a scenario begin that names no time.
+const CLOCK: &str = "2026-01-01T00:00:00Z";
 /// By how much the clocks go forward with each look at one of them, unless a scenario says otherwise.
-pub const STEP: Duration = Duration::from_millis(1);
+const STEP: Duration = Duration::from_millis(1);
 
 /// One file: deliveries, one after the other, in a world that they share.
 #[derive(Debug, Clone, PartialEq)]
