@@ -26,7 +26,7 @@ const WAITING_BYTES_MAX: i64 = 256 << 20;
 /// After so long without a consumer the broker deletes it, should the connection be kept open by nobody.
 const EXPIRES_MS: i32 = 60_000;
 
-/// The consumer of a queue of its own, which the broker named and deletes with the connection.
+/// The consumer of a queue of its own, which the broker named, and which it deletes with the session.
 pub struct Tap {
     consumer: Consumer,
 }
@@ -44,8 +44,8 @@ impl Tap {
             ("x-expires".into(), Value::I32(EXPIRES_MS)),
         ];
         let options = QueueDeclareOptions { exclusive: true, auto_delete: true, ..QueueDeclareOptions::default() };
-        let declared = within(CALL_TIMEOUT, channel.queue_declare("".into(), options, to_table(arguments)));
-        let declared = declared.await.map_err(doing)?;
+        let asked = channel.queue_declare("".into(), options, to_table(arguments));
+        let declared = within(CALL_TIMEOUT, asked).await.map_err(doing)?;
         within(CALL_TIMEOUT, channel.close(200, "done".into())).await?;
         let name: Arc<str> = declared.name().as_str().into();
         for binding in bindings {
@@ -67,11 +67,5 @@ impl Tap {
     /// Follows what [`Tap::done`] sends: pending as long as all is well.
     pub fn poll_settled(&mut self, cx: &mut Context<'_>) -> Poll<Trouble> {
         self.consumer.poll_settled(cx)
-    }
-
-    /// Ends it, and with it the queue.
-    pub async fn close(mut self) -> Result<(), Trouble> {
-        self.consumer.cancel().await?;
-        self.consumer.close().await
     }
 }

@@ -159,10 +159,7 @@ impl Record {
                 () = session.lost().cancelled() => break End::Lost(anyhow::anyhow!("the connection was lost")),
             }
         };
-        // What is exclusive to a connection goes with it, whether or not it goes in order.
-        if let (End::Done | End::Full, Err(trouble)) = (&end, tap.close().await) {
-            tracing::debug!("closing the queue for copies: {trouble}");
-        }
+        // The queue goes with the connection that it is exclusive to.
         session.close().await;
         Ok(end)
     }

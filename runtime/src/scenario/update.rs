@@ -21,33 +21,33 @@ pub fn update(text: &str, results: &[(&Expect, &Got)]) -> Result<String, String>
     let mut document: DocumentMut = text.parse().map_err(|error: toml_edit::TomlError| error.message().to_owned())?;
     let deliveries = document.get_mut("delivery").ok_or("there is no delivery any more")?;
     for (at, (expect, got)) in results.iter().enumerate() {
-        let delivery: Option<&mut dyn TableLike> = match &mut *deliveries {
-            Item::ArrayOfTables(tables) => tables.get_mut(at).map(|table| table as &mut dyn TableLike),
+        let (delivery, inline): (Option<&mut dyn TableLike>, bool) = match &mut *deliveries {
+            Item::ArrayOfTables(tables) => (tables.get_mut(at).map(|table| table as &mut dyn TableLike), false),
             Item::Value(Value::Array(values)) => {
-                values.get_mut(at).and_then(Value::as_inline_table_mut).map(|table| table as &mut dyn TableLike)
+                let table = values.get_mut(at).and_then(Value::as_inline_table_mut);
+                (table.map(|table| table as &mut dyn TableLike), true)
             }
-            _ => None,
+            _ => (None, false),
         };
         let delivery = delivery.ok_or_else(|| format!("there is no delivery {} any more", at + 1))?;
-        accept(delivery, expect, got)?;
+        accept(delivery, inline, expect, got)?;
     }
     Ok(document.to_string())
 }
 
-/// Writes what came into one delivery.
-fn accept(delivery: &mut dyn TableLike, expect: &Expect, got: &Got) -> Result<(), String> {
+/// Writes what came into one delivery, which is an inline table or not.
+fn accept(delivery: &mut dyn TableLike, inline: bool, expect: &Expect, got: &Got) -> Result<(), String> {
     let says_nothing = *expect == Expect::default();
     if !says_nothing && compare(expect, got).is_empty() {
         return Ok(());
     }
     if !delivery.contains_key("expect") {
-        let inline = !delivery.iter().any(|(_, item)| item.is_table() || item.is_array_of_tables())
-            && delivery.get_values().is_empty()
-            && !delivery.is_empty();
         let made = if inline { Item::Value(InlineTable::new().into()) } else { Item::Table(Table::new()) };
         delivery.insert("expect", made);
     }
-    let table = delivery.get_mut("expect").and_then(Item::as_table_like_mut).ok_or("`expect` is no table any more")?;
+    let expectation = delivery.get_mut("expect").ok_or("there is no `expect` any more")?;
+    let inline = !expectation.as_table().is_some_and(|table| !table.is_dotted());
+    let table = expectation.as_table_like_mut().ok_or("`expect` is no table any more")?;
     match &got.result {
         Err(failure) => {
             table.remove("settlement");
@@ -73,7 +73,7 @@ fn accept(delivery: &mut dyn TableLike, expect: &Expect, got: &Got) -> Result<()
                     let fields = view::publication(publication, speakable(form, &publication.body));
                     (same, brief(fields))
                 });
-                tables(table, "publications", views.collect())?;
+                tables(table, inline, "publications", views.collect())?;
             }
         }
     }
@@ -98,7 +98,7 @@ fn accept(delivery: &mut dyn TableLike, expect: &Expect, got: &Got) -> Result<()
             }
             (same, fields)
         });
-        tables(table, "http", views.collect())?;
+        tables(table, inline, "http", views.collect())?;
     }
     if let Some(expected) = &expect.keyvalue {
         let none = Contents::new();
@@ -180,17 +180,20 @@ fn brief(mut publication: Json) -> Json {
 /// Sets a key, and leaves what stands around the value.
 fn set(table: &mut dyn TableLike, key: &str, value: &Json) -> Result<(), String> {
     let mut new = to_toml(value).ok_or_else(|| format!("TOML has no word for what came: {value}"))?;
-    if let Some(Item::Value(old)) = table.get(key) {
+    if let Some(Item::Value(old)) = table.get_mut(key) {
         *new.decor_mut() = old.decor().clone();
+        *old = new;
+        return Ok(());
     }
     table.insert(key, Item::Value(new));
     Ok(())
 }
 
 /// Sets an array of tables, entry by entry: those that are the same stay as they are.
-fn tables(table: &mut dyn TableLike, key: &str, entries: Vec<(bool, Json)>) -> Result<(), String> {
+fn tables(table: &mut dyn TableLike, inline: bool, key: &str, entries: Vec<(bool, Json)>) -> Result<(), String> {
     if entries.is_empty() {
         if !table.get(key).is_some_and(|item| item.as_array().is_some_and(Array::is_empty)) {
+            table.remove(key);
             table.insert(key, Item::Value(Array::new().into()));
         }
         return Ok(());
@@ -208,14 +211,13 @@ fn tables(table: &mut dyn TableLike, key: &str, entries: Vec<(bool, Json)>) -> R
         }
         return Ok(());
     }
-    // The delivery's own tables tell how the file is written.
-    let block = !table.get_values().is_empty() || table.is_empty() || table.iter().any(|(_, item)| item.is_table());
-    let inline = matches!(table.get(key), Some(Item::Value(Value::Array(old))) if !old.is_empty()) || !block;
+    let inline = inline || table.get(key).and_then(Item::as_array).is_some_and(|old| !old.is_empty());
     if !inline {
         let mut new = ArrayOfTables::new();
         for (_, fields) in &entries {
             new.push(filled(fields)?);
         }
+        table.remove(key);
         table.insert(key, Item::ArrayOfTables(new));
         return Ok(());
     }
@@ -259,8 +261,12 @@ fn merge(table: &mut Table, fields: &Json) -> Result<(), String> {
 }
 
 fn filled(fields: &Json) -> Result<Table, String> {
+    const LAST: [&str; 4] = ["text", "json", "base64", "properties"];
+    let mut fields: Vec<_> = fields.as_object().into_iter().flatten().collect();
+    // What a message is sent by before what is in it.
+    fields.sort_by_key(|(name, _)| LAST.iter().position(|last| last == name).map_or(0, |at| at + 1));
     let mut table = Table::new();
-    for (name, value) in fields.as_object().into_iter().flatten() {
+    for (name, value) in fields {
         set(&mut table, name, value)?;
     }
     Ok(table)
@@ -338,4 +344,134 @@ fn of_value(value: &Value) -> Option<Json> {
             Json::Object(fields.collect::<Option<_>>()?)
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        delivery::Properties,
+        outcome::{Failure, FailureKind, Outcome, Publication, Settlement},
+        sandbox::{Asked, Logged},
+        scenario::parse,
+    };
+
+    fn publication(key: &str, body: &str) -> Publication {
+        let properties = Properties { delivery_mode: Some(1), ..Properties::default() };
+        Publication { exchange: String::new(), routing_key: key.into(), body: body.into(), properties }
+    }
+
+    fn got(publications: Vec<Publication>) -> Got {
+        Got {
+            result: Ok(Outcome { settlement: Settlement::Ack, publications }),
+            log: vec![Logged { stream: "stderr", text: "said".into() }],
+            asked: vec![Asked {
+                method: hyper::Method::POST,
+                url: "http://a/b".into(),
+                headers: [(hyper::header::ACCEPT, "x".parse().unwrap())].into_iter().collect(),
+                body: b"{\"q\":1}".to_vec(),
+            }],
+            keyvalue: Some([("k".to_owned(), b"2".to_vec()), ("new".to_owned(), b"{\"a\":1}".to_vec())].into()),
+            files: [("/f".to_owned(), [("x".to_owned(), vec![0xff])].into())].into(),
+        }
+    }
+
+    /// What becomes of a scenario; it then says what came, so that a second time nothing changes.
+    #[track_caller]
+    fn check(text: &str, got: &Got, expected: &str) {
+        let accept = |text: &str| {
+            let scenario = parse(text, &|_| Err("no files".into())).unwrap_or_else(|problems| panic!("{problems:?}"));
+            update(text, &[(&scenario.steps[0].expect, got)]).unwrap()
+        };
+        let once = accept(text);
+        assert_eq!(once, expected);
+        assert_eq!(accept(&once), once);
+        let scenario =
+            parse(&once, &|_| Err("no files".into())).unwrap_or_else(|problems| panic!("{problems:?}\n{once}"));
+        assert_eq!(compare(&scenario.steps[0].expect, got), [], "{once}");
+    }
+
+    #[test]
+    fn publications_are_written_as_the_file_is() {
+        let two = got(vec![publication("a", "x"), publication("b", "{\"z\":null}")]);
+        check(
+            "[[delivery]]\n",
+            &two,
+            "[[delivery]]\n\n[delivery.expect]\nsettlement = \"ack\"\n\n[[delivery.expect.publications]]\nrouting_key = \"a\"\n\
+             text = \"x\"\n\n[[delivery.expect.publications]]\nrouting_key = \"b\"\ntext = '{\"z\":null}'\n",
+        );
+        check(
+            "delivery = [{ expect = { publications = [] } }]\n",
+            &two,
+            "delivery = [{ expect = { publications = [{ routing_key = \"a\", text = \"x\" }, { routing_key = \"b\", \
+             text = '{\"z\":null}' }] } }]\n",
+        );
+        // One that is as it should be stays as it is, one that is too many goes.
+        check(
+            "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key=\"a\" # one\ntext='x'\n\
+             [[delivery.expect.publications]]\nrouting_key=\"c\" # two\ntext = \"{}\"\n[[delivery.expect.publications]]\n",
+            &two,
+            "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key=\"a\" # one\ntext='x'\n\
+             [[delivery.expect.publications]]\nrouting_key=\"b\" # two\ntext = '{\"z\":null}'\n",
+        );
+        check(
+            "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key = \"a\"\n",
+            &got(Vec::new()),
+            "[[delivery]]\n[delivery.expect]\npublications = []\n",
+        );
+    }
+
+    #[test]
+    fn what_is_mentioned_is_written_anew() {
+        check(
+            "[[delivery]]\nexpect.keyvalue = { k = \"1\", gone = \"\" } # all\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.keyvalue = { k = \"2\", new = { json = { a = 1 } } } # all\n",
+        );
+        check(
+            "[[delivery]]\nexpect.files.\"/f\" = { x = \"\" }\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.files.\"/f\" = { x = { base64 = \"/w==\" } }\n",
+        );
+        check(
+            "[[delivery]]\nexpect.log = [{ contains = \"ai\", stream = \"stdout\" }, \"x\"]\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.log = [{ contains = \"ai\", stream = \"stderr\" }]\n",
+        );
+        check(
+            "[[delivery]]\nexpect.log_contains = [\"x\", \"aid\"]\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.log_contains = [\"aid\"]\n",
+        );
+        check(
+            "[[delivery]]\n[[delivery.expect.http]]\nurl = \"http://a/\"\nheaders = { accept = \"y\" }\n",
+            &got(Vec::new()),
+            "[[delivery]]\n[[delivery.expect.http]]\nurl = \"http://a/b\"\nheaders = { accept = \"x\" }\nmethod = \"POST\"\n",
+        );
+        check(
+            "[[delivery]]\nexpect.http = []\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.http = [{ json = { q = 1 }, method = \"POST\", url = \"http://a/b\" }]\n",
+        );
+    }
+
+    #[test]
+    fn a_failure_takes_the_place_of_an_outcome_and_the_other_way_round() {
+        let failed = Got { result: Err(Failure::new(FailureKind::Trap, "no")), ..got(Vec::new()) };
+        check(
+            "[[delivery]]\n[delivery.expect]\nsettlement = \"ack\"\npublications = []\nlog = [\"said\"]\n",
+            &failed,
+            "[[delivery]]\n[delivery.expect]\nlog = [\"said\"]\nfailure = { contains = \"no\", kind = \"trap\" }\n",
+        );
+        check(
+            "[[delivery]]\nexpect.failure = \"trap\" # x\n",
+            &failed,
+            "[[delivery]]\nexpect.failure = \"trap\" # x\n",
+        );
+        check(
+            "[[delivery]]\nexpect.failure = \"trap\"\n",
+            &got(Vec::new()),
+            "[[delivery]]\nexpect.settlement = \"ack\"\nexpect.publications = []\n",
+        );
+    }
 }
