@@ -189,7 +189,6 @@ impl Grantor {
 /// The variables and the arguments of a command, its secrets among the former.
 ///
 /// Errors: the manifest grants them to what is no command.
-#[expect(clippy::type_complexity, reason = "two lists")]
 pub(super) fn of_command(
     manifest: &Manifest,
     command: bool,

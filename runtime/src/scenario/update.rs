@@ -240,7 +240,7 @@ fn tables(table: &mut dyn TableLike, inline: bool, key: &str, entries: Vec<(bool
 }
 
 /// The keys of a table that differ are written anew, those that are gone are taken out.
-fn merge(table: &mut Table, fields: &Json) -> Result<(), String> {
+fn merge(table: &mut dyn TableLike, fields: &Json) -> Result<(), String> {
     let none = Map::new();
     let fields = fields.as_object().unwrap_or(&none);
     let gone: Vec<String> =
@@ -254,6 +254,12 @@ fn merge(table: &mut Table, fields: &Json) -> Result<(), String> {
         }
         match (table.get_mut(name), value) {
             (Some(Item::Table(inner)), Json::Object(_)) => merge(inner, value)?,
+            // One that has the same keys keeps their order.
+            (Some(Item::Value(Value::InlineTable(inner))), Json::Object(fields))
+                if inner.len() == fields.len() && fields.keys().all(|name| inner.contains_key(name)) =>
+            {
+                merge(inner, value)?;
+            }
             _ => set(table, name, value)?,
         }
     }
@@ -413,6 +419,12 @@ mod tests {
             &two,
             "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key=\"a\" # one\ntext='x'\n\
              [[delivery.expect.publications]]\nrouting_key=\"b\" # two\ntext = '{\"z\":null}'\n",
+        );
+        // Of a value with the same keys that is changed which differs.
+        check(
+            "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key = \"a\"\njson = { z = 1, b = { c = [2] }, a = 3 }\n",
+            &got(vec![publication("a", "{\"a\":3,\"z\":1,\"b\":{\"c\":[4]}}")]),
+            "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key = \"a\"\njson = { z = 1, b = { c = [4] }, a = 3 }\n",
         );
         check(
             "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key = \"a\"\n",
