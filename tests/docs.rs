@@ -225,10 +225,12 @@ fn flags(help: &str) -> BTreeSet<String> {
 async fn every_flag_is_on_the_page_of_commands() {
     let page = read("docs/cli.md");
     let folder = places::folder("flags");
+    const COMMANDS: [&str; 13] = [
+        "run", "check", "reload", "history", "inspect", "invoke", "publish", "new", "build", "test", "record",
+        "replay", "compare",
+    ];
     let dead = ["dead list", "dead show", "dead replay", "dead purge"];
-    for command in
-        ["run", "check", "reload", "history", "inspect", "invoke", "publish", "new", "build"].iter().chain(&dead)
-    {
+    for command in COMMANDS.iter().chain(&dead) {
         let words: Vec<_> = command.split(' ').collect();
         let help = host::run(folder.path(), &[&*words, &["--help"]].concat()).await.success();
         let known = flags(&help);

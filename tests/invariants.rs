@@ -45,6 +45,7 @@ const PURE: &[&str] = &[
     "runtime/src/outcome",
     "runtime/src/reload",
     "runtime/src/route",
+    "runtime/src/scenario",
     "runtime/src/settle",
 ];
 
@@ -117,6 +118,7 @@ const RULES: &[Rule] = &[
             // Ours, which keep to this rule themselves.
             "Self::connect",
             "Session::connect",
+            "Consumer::open",
             "session.",
             "self.session.",
             // Waiting for something that may never happen, or inside a limit.

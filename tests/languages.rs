@@ -84,6 +84,9 @@ async fn greets(folder: &Path, name: &str) {
     assert!(log.contains("greeting hi"), "{name} logs `{log}`");
     let (outcome, _) = invoke("").await;
     assert_eq!(outcome["settlement"]["dead-letter"], "there is nobody to greet", "{name}: {outcome}");
+    // By its own scenario, too.
+    let played = host::run(folder, &["test", name]).await;
+    assert_eq!((played.code, played.stderr.as_str()), (0, ""), "{name}: {}{}", played.stdout, played.stderr);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,6 +4,7 @@
 //! carries the very headers that came. What a handler sees is narrower and is made at the sandbox's edge.
 
 pub mod json;
+pub mod recording;
 
 use std::sync::Arc;
 

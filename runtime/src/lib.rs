@@ -23,4 +23,5 @@ pub mod manifest;
 pub mod outbound;
 pub mod project;
 pub mod reload;
+pub mod scenario;
 pub mod telemetry;

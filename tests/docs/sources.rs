@@ -89,6 +89,13 @@ fn every_key_is_on_its_page() {
     assert!(settings.len() > 15 && settings.contains("heartbeat"), "{settings:?}");
     assert_eq!(unnamed(&settings, &read("docs/settings.md")), Vec::<&str>::new());
 
+    let scenario: String = ["parse.rs", "given.rs", "messages.rs", "expect.rs", "body.rs"]
+        .map(|file| code(Path::new("runtime/src/scenario").join(file)))
+        .concat();
+    let scenario = keys(&scenario);
+    assert!(scenario.len() > 15 && scenario.contains("log_contains"), "{scenario:?}");
+    assert_eq!(unnamed(&scenario, &read("docs/testing.md")), Vec::<&str>::new());
+
     let sample = "top.flag(\"strict\"); planned(\"grant\", \"env\"),";
     assert_eq!(keys(sample), BTreeSet::from(["env", "strict"]));
     assert_eq!(unnamed(&keys(sample), "`[strict]`, environment and `env-file`"), ["env"]);

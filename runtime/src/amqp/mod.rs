@@ -10,6 +10,7 @@ mod error;
 mod letters;
 mod link;
 mod publisher;
+mod tap;
 mod topology;
 mod waiting;
 
@@ -22,5 +23,6 @@ pub use error::{Reason, Trouble};
 pub use letters::{Letters, count, delete, purge};
 pub use link::{Link, maintain};
 pub use publisher::{Publisher, Sent};
+pub use tap::Tap;
 pub use topology::{Declared, declare, declare_dead_letter};
 pub use waiting::{bind_for_retries, declare_rung};

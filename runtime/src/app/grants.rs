@@ -88,13 +88,6 @@ impl Grantor {
     /// Errors: something that it names is not there, or not as it should be, or is not for a plugin of this kind.
     pub fn grant(&self, manifest: &Manifest, command: bool) -> Result<Grants, LoadError> {
         let grant = &manifest.grant;
-        for (key, given) in [("env", !grant.env.is_empty()), ("args", !grant.args.is_empty())] {
-            if given && !command {
-                return Err(LoadError::Grant(format!(
-                    "`[grant] {key}` is for WASI commands, and the plugin is a handler; hint: use `config`"
-                )));
-            }
-        }
         let mut secrets = BTreeMap::new();
         for (name, source) in &manifest.grant.secrets {
             if self.reach != Reach::Nothing {
@@ -102,12 +95,7 @@ impl Grantor {
             }
         }
         let redactor = Arc::new(Redactor::new(secrets.values())?);
-        let exposed = secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned()));
-        let env = if command { grant.env.clone().into_iter().chain(exposed).collect() } else { Vec::new() };
-        let args = match grant.args.as_slice() {
-            [] => Vec::new(),
-            args => iter::once(&manifest.name).chain(args).cloned().collect(),
-        };
+        let (env, args) = of_command(manifest, command, &secrets)?;
         let keyvalue = grant.keyvalue.as_ref().map(|granted| self.keyvalue(&manifest.name, granted)).transpose()?;
         let files = self.files(&grant.files)?;
         let config = Config { values: grant.config.clone().unwrap_or_default(), secrets };
@@ -196,6 +184,31 @@ impl Grantor {
         secret(source, &self.project)
             .map_err(|problem| LoadError::Grant(format!("secret `{name}`: `{source}` {problem}")))
     }
+}
+
+/// The variables and the arguments of a command, its secrets among the former.
+///
+/// Errors: the manifest grants them to what is no command.
+pub(super) fn of_command(
+    manifest: &Manifest,
+    command: bool,
+    secrets: &BTreeMap<String, Secret>,
+) -> Result<(Vec<(String, String)>, Vec<String>), LoadError> {
+    let grant = &manifest.grant;
+    for (key, given) in [("env", !grant.env.is_empty()), ("args", !grant.args.is_empty())] {
+        if given && !command {
+            return Err(LoadError::Grant(format!(
+                "`[grant] {key}` is for WASI commands, and the plugin is a handler; hint: use `config`"
+            )));
+        }
+    }
+    let exposed = secrets.iter().map(|(name, secret)| (name.clone(), secret.expose().to_owned()));
+    let env = if command { grant.env.clone().into_iter().chain(exposed).collect() } else { Vec::new() };
+    let args = match grant.args.as_slice() {
+        [] => Vec::new(),
+        args => iter::once(&manifest.name).chain(args).cloned().collect(),
+    };
+    Ok((env, args))
 }
 
 /// Reads a secret; a relative path begins in this folder.

@@ -458,7 +458,20 @@ pub fn version(
             "is a command, which ends with its answer; hint: leave `reuse` out of `[instance]`".into(),
         ));
     }
-    let limits = CallLimits {
+    let (limits, rules) = (limits(settings, &manifest), rules(settings, &manifest));
+    let grants = grantor.grant(&manifest, plugin.is_command())?;
+    Ok(Version::new(
+        manifest,
+        plugin,
+        Scope { limits, grants, log, determined: None },
+        rules,
+        settings.amqp.publish_timeout,
+    ))
+}
+
+/// What one call of this worker may use.
+pub(super) fn limits(settings: &Settings, manifest: &Manifest) -> CallLimits {
+    CallLimits {
         time: manifest.limits.time,
         memory: manifest.limits.memory,
         output: manifest.limits.output.unwrap_or(settings.host.max_output),
@@ -469,15 +482,17 @@ pub fn version(
         handles: manifest.limits.handles.unwrap_or(settings.host.max_handles),
         tables: manifest.limits.tables.unwrap_or(settings.host.max_tables),
         random: manifest.limits.random.unwrap_or(settings.host.max_random),
-    };
-    let grants = grantor.grant(&manifest, plugin.is_command())?;
-    let rules = Rules {
+    }
+}
+
+/// What its publications are checked against.
+pub(super) fn rules(settings: &Settings, manifest: &Manifest) -> Rules {
+    Rules {
         grants: manifest.grant.publish.clone(),
         unroutable: manifest.publish.unroutable,
         user: settings.amqp.urls.user().to_owned(),
         max_body: settings.host.max_body,
-    };
-    Ok(Version::new(manifest, plugin, Scope { limits, grants, log }, rules, settings.amqp.publish_timeout))
+    }
 }
 
 /// Whether a manifest that pins this takes the file with that digest.

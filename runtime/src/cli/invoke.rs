@@ -218,7 +218,7 @@ impl fmt::Display for Took {
     }
 }
 
-fn settlement(settlement: &Settlement) -> String {
+pub(super) fn settlement(settlement: &Settlement) -> String {
     match settlement {
         Settlement::Ack => "ack".into(),
         Settlement::Requeue => "requeue".into(),

@@ -5,16 +5,21 @@ mod broker;
 mod build;
 mod check;
 mod child;
+mod compare;
 mod dead;
 mod dev;
+mod diff;
 mod history;
 mod host;
 mod inspect;
 mod invoke;
 mod new;
 mod publish;
+mod record;
 mod reload;
+mod replay;
 mod run;
+mod test;
 mod text;
 
 use std::{env, panic::resume_unwind, path::PathBuf, process::ExitCode, thread};
@@ -77,6 +82,14 @@ enum Command {
     Build(build::Build),
     /// Run an embedded broker, for development and tests
     Broker(broker::Broker),
+    /// Play the scenarios of plugins, without a broker
+    Test(test::Test),
+    /// Copy new deliveries of a queue into a file
+    Record(record::Record),
+    /// Handle recorded deliveries, without a broker
+    Replay(replay::Replay),
+    /// Show where two plugins handle recorded deliveries differently
+    Compare(compare::Compare),
     /// What the host runs for each plugin that it has to compile
     #[command(name = compile::COMMAND, hide = true)]
     CompilePlugin(CompilePlugin),
@@ -197,6 +210,10 @@ impl Command {
             Self::New(new) => new.execute(),
             Self::Build(build) => build.execute(),
             Self::Broker(broker) => broker.execute(),
+            Self::Test(test) => test.execute(),
+            Self::Record(record) => record.execute(),
+            Self::Replay(replay) => replay.execute(),
+            Self::Compare(compare) => compare.execute(),
             // It bounds itself, and is not run from here.
             Self::CompilePlugin(_) => Err(Failed::Reported),
         }

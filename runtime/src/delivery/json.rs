@@ -28,19 +28,11 @@ const FLOAT: &str = "$float";
 ///
 /// Errors: none of a delivery's parts has one; the signature is that of the serializer.
 pub fn for_command(delivery: &Delivery, worker: &str, time_ms: u32) -> serde_json::Result<Vec<u8>> {
-    let (text, base64) = body_of(&delivery.body);
     serde_json::to_vec(&DeliveryJson {
         contract: Some(Cow::Borrowed(CONTRACT_VERSION)),
         worker: Some(Cow::Borrowed(worker)),
         time_ms: Some(time_ms),
-        text,
-        base64,
-        exchange: Cow::Borrowed(&delivery.exchange),
-        routing_key: Cow::Borrowed(&delivery.routing_key),
-        queue: Some(Cow::Borrowed(&delivery.queue)),
-        redelivered: delivery.redelivered,
-        attempt: delivery.attempt,
-        properties: PropertiesJson::of(&delivery.properties),
+        ..DeliveryJson::of(delivery)
     })
 }
 
@@ -50,20 +42,13 @@ pub fn for_command(delivery: &Delivery, worker: &str, time_ms: u32) -> serde_jso
 /// Errors: what is wrong, with line and column.
 pub fn parse_delivery(text: &[u8], queue: &str) -> Result<Delivery, String> {
     let json: DeliveryJson<'_> = serde_json::from_slice(text).map_err(|error| error.to_string())?;
-    Ok(Delivery {
-        body: bytes_of(json.text, json.base64)?,
-        properties: json.properties.into_properties()?,
-        exchange: json.exchange.into_owned(),
-        routing_key: json.routing_key.into_owned(),
-        queue: json.queue.as_deref().unwrap_or(queue).into(),
-        redelivered: json.redelivered,
-        attempt: json.attempt,
-    })
+    json.into_delivery(queue)
 }
 
+/// A delivery, in the words of its schema.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-struct DeliveryJson<'a> {
+pub(super) struct DeliveryJson<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     contract: Option<Cow<'a, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -86,6 +71,37 @@ struct DeliveryJson<'a> {
     attempt: u32,
     #[serde(default)]
     properties: PropertiesJson<'a>,
+}
+
+impl<'a> DeliveryJson<'a> {
+    pub(super) fn of(delivery: &'a Delivery) -> Self {
+        let (text, base64) = body_of(&delivery.body);
+        Self {
+            contract: None,
+            worker: None,
+            time_ms: None,
+            text,
+            base64,
+            exchange: Cow::Borrowed(&delivery.exchange),
+            routing_key: Cow::Borrowed(&delivery.routing_key),
+            queue: Some(Cow::Borrowed(&delivery.queue)),
+            redelivered: delivery.redelivered,
+            attempt: delivery.attempt,
+            properties: PropertiesJson::of(&delivery.properties),
+        }
+    }
+
+    pub(super) fn into_delivery(self, queue: &str) -> Result<Delivery, String> {
+        Ok(Delivery {
+            body: bytes_of(self.text, self.base64)?,
+            properties: self.properties.into_properties()?,
+            exchange: self.exchange.into_owned(),
+            routing_key: self.routing_key.into_owned(),
+            queue: self.queue.as_deref().unwrap_or(queue).into(),
+            redelivered: self.redelivered,
+            attempt: self.attempt,
+        })
+    }
 }
 
 fn first_attempt() -> u32 {

@@ -18,6 +18,7 @@ use super::{
     Error,
     changes::{Files, Stamp, compiled, files, together},
     language::{self, Language, Tool},
+    scenarios,
     script::{Ended, run},
     sources::{self, Source, clashes},
 };
@@ -30,7 +31,10 @@ const SCRIPT_TIME: Duration = Duration::from_secs(15 * 60);
 const LOCK_LOOK: Duration = Duration::from_millis(100);
 
 /// In the folder of sources: what is kept from one build to the next.
-const KEPT: &str = ".build";
+pub(super) const KEPT: &str = ".build";
+
+/// Of a plugin's own folder, what it is not made of.
+const NOT_IN_PLUGIN: &[&str] = &[scenarios::FOLDER];
 
 /// Of a language's folder, what its plugins are not made of.
 const NOT_IN_PLUGINS: &[&str] = &["template", "conformance", "test", "README.md"];
@@ -200,7 +204,7 @@ impl<F: Fn(Event)> Workshop<'_, F> {
         let work = self.kept.join(&source.name);
         fs::create_dir_all(&work).map_err(Error::io("make", &work))?;
         let (out, stamp) = (work.join("out.wasm"), work.join(".stamp"));
-        let before = files(&folder, &[])?;
+        let before = files(&folder, NOT_IN_PLUGIN)?;
         if !self.build.force
             && let Some(last) = Stamp::read(&stamp)
             && last.inputs == inputs(&before)
@@ -228,7 +232,7 @@ impl<F: Fn(Event)> Workshop<'_, F> {
         let Some(bytes) = read(&out)? else {
             return Err(NotBuilt::Failed("the compiler ended well, and left no file".into(), work.join(".log")));
         };
-        let inputs = inputs(&compiled(&before, &files(&folder, &[])?));
+        let inputs = inputs(&compiled(&before, &files(&folder, NOT_IN_PLUGIN)?));
         let built = self.place(source, &out, &bytes, Some(took))?;
         Stamp { inputs, output: Digest::of(&bytes).to_string() }.write(&stamp)?;
         Ok(built)

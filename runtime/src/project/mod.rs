@@ -8,6 +8,7 @@ mod changes;
 pub mod language;
 pub mod name;
 pub mod scaffold;
+pub mod scenarios;
 mod script;
 pub mod sdk;
 mod sources;

@@ -41,7 +41,10 @@ impl v0_1::wabbit::worker::context::Host for Host {
     }
 
     fn remaining_ms(&mut self) -> u32 {
-        let left = self.deadline.saturating_duration_since(clock::now());
+        let left = match self.scope.determined {
+            None => self.deadline.saturating_duration_since(clock::now()),
+            Some(_) => self.scope.limits.time,
+        };
         u32::try_from(left.as_millis()).unwrap_or(u32::MAX)
     }
 }

@@ -13,7 +13,7 @@ use std::{
 use tokio::sync::Semaphore;
 use wasmtime::{Config, Enabled, Engine, InstanceAllocationStrategy, PoolingAllocationConfig, component::Linker};
 
-use super::{Digest, cache::Cache, config, contract, files, host::Host, http, keyvalue, turns};
+use super::{Digest, cache::Cache, config, contract, determined, files, host::Host, http, keyvalue, turns};
 use crate::app::settings::{Compile, HostLimits};
 
 /// The stack of a handler, in bytes, and what the host's own calls may use on top of it.
@@ -105,6 +105,7 @@ fn engine_and_linkers(config: &Config) -> wasmtime::Result<(Engine, Linker<Host>
     // In the place of what was linked above.
     linker.allow_shadowing(true);
     files::add_to_linker(&mut linker)?;
+    determined::add_to_linker(&mut linker)?;
     linker.allow_shadowing(false);
     let mut core_linker = wasmtime::Linker::new(&engine);
     wasmtime_wasi::p1::add_to_linker_async(&mut core_linker, Host::preview1)?;
@@ -155,7 +156,10 @@ pub(super) fn code_config() -> Config {
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
-        .wasm_component_model(true);
+        .wasm_component_model(true)
+        // The same input gives the same outcome: the bits of a float that is no number are the processor's choice otherwise.
+        .cranelift_nan_canonicalization(true)
+        .relaxed_simd_deterministic(true);
     config
 }
 

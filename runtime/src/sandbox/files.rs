@@ -6,7 +6,7 @@
 mod stream;
 mod usage;
 
-use std::{collections::HashMap, fs::File, io, path::Path, sync::Arc};
+use std::{collections::HashMap, fs::File, io, path::Path, sync::Arc, time::Duration};
 
 use wasmtime::component::{HasData, Linker, Resource};
 use wasmtime_wasi::{
@@ -21,7 +21,7 @@ use wasmtime_wasi::{
     },
 };
 
-use super::host::Host;
+use super::{determined::Determined, host::Host};
 use stream::{FileStream, Writes};
 pub use usage::Usage;
 use usage::{ENTRY_BYTES, Held};
@@ -76,6 +76,8 @@ pub(super) struct Files<'a> {
     granted: &'a [Folder],
     folders: &'a mut HashMap<u32, usize>,
     writes: &'a Writes,
+    /// The time of all files, where calls are determined.
+    time: Option<Duration>,
 }
 
 impl<'a> Files<'a> {
@@ -83,9 +85,11 @@ impl<'a> Files<'a> {
         opened: &'a mut Opened,
         table: &'a mut wasmtime_wasi::ResourceTable,
         granted: &'a [Folder],
+        determined: Option<&Determined>,
     ) -> Self {
         let inner = WasiFilesystemCtxView { ctx: &mut opened.context, table };
-        Self { inner, granted, folders: &mut opened.folders, writes: &opened.writes }
+        let time = determined.map(Determined::began);
+        Self { inner, granted, folders: &mut opened.folders, writes: &opened.writes, time }
     }
 
     fn folder(&self, descriptor: &Resource<Descriptor>) -> Option<usize> {
@@ -95,6 +99,18 @@ impl<'a> Files<'a> {
     /// The limit of the folder that a descriptor is in, where it may be written to.
     fn limit(&self, descriptor: &Resource<Descriptor>) -> Option<Limit> {
         self.granted.get(self.folder(descriptor)?)?.limit.clone()
+    }
+
+    /// A file's times are those of the world, where calls are determined.
+    fn timed(&self, stat: types::DescriptorStat) -> types::DescriptorStat {
+        let Some(time) = self.time else { return stat };
+        let time = Some(types::Datetime { seconds: time.as_secs(), nanoseconds: time.subsec_nanos() });
+        types::DescriptorStat {
+            data_access_timestamp: time,
+            data_modification_timestamp: time,
+            status_change_timestamp: time,
+            ..stat
+        }
     }
 
     /// From one folder to another is a copy, which the handler has to make itself.
@@ -188,8 +204,6 @@ impl HostDescriptor for Files<'_> {
         read(length: u64, offset: u64) -> FsResult<(Vec<u8>, bool)>;
         read_directory() -> FsResult<Resource<types::DirectoryEntryStream>>;
         sync() -> FsResult<()>;
-        stat() -> FsResult<types::DescriptorStat>;
-        stat_at(flags: types::PathFlags, path: String) -> FsResult<types::DescriptorStat>;
         set_times_at(
             flags: types::PathFlags, path: String, accessed: types::NewTimestamp, modified: types::NewTimestamp
         ) -> FsResult<()>;
@@ -197,6 +211,21 @@ impl HostDescriptor for Files<'_> {
         is_same_object(other: Resource<Descriptor>) -> wasmtime::Result<bool>;
         metadata_hash() -> FsResult<types::MetadataHashValue>;
         metadata_hash_at(flags: types::PathFlags, path: String) -> FsResult<types::MetadataHashValue>;
+    }
+
+    async fn stat(&mut self, descriptor: Resource<Descriptor>) -> FsResult<types::DescriptorStat> {
+        let stat = self.inner.stat(descriptor).await?;
+        Ok(self.timed(stat))
+    }
+
+    async fn stat_at(
+        &mut self,
+        descriptor: Resource<Descriptor>,
+        flags: types::PathFlags,
+        path: String,
+    ) -> FsResult<types::DescriptorStat> {
+        let stat = self.inner.stat_at(descriptor, flags, path).await?;
+        Ok(self.timed(stat))
     }
 
     fn read_via_stream(

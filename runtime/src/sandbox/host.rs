@@ -8,6 +8,7 @@ use wasmtime_wasi_http::{WasiHttpCtxView, WasiHttpView};
 use super::{
     bounds::Bounds,
     command::Stdio,
+    determined::Clock,
     files::{Files, Opened},
     http::Http,
     keyvalue::Buckets,
@@ -76,7 +77,9 @@ impl Host {
         let Self { wasi, stdio, bounds, scope, .. } = self;
         let wasi = wasi.get_or_insert_with(|| Wasi::new(scope, bounds, stdio.take(), View::component));
         match &mut wasi.view {
-            View::Component(_, table) => Files::new(&mut wasi.opened, table, &scope.grants.files),
+            View::Component(_, table) => {
+                Files::new(&mut wasi.opened, table, &scope.grants.files, scope.determined.as_deref())
+            }
             View::Core(_) => unreachable!("a core module's store has no component in it"),
         }
     }
@@ -109,7 +112,15 @@ impl Wasi {
         let log = GuestLog::new(Arc::clone(&scope.log), Arc::clone(&scope.grants.redactor));
         let mut builder = WasiCtx::builder();
         builder.stderr(log.stream("stderr")).allow_tcp(false).allow_udp(false);
-        builder.secure_random(bounds.counted(thread_rng())).insecure_random(bounds.counted(thread_rng()));
+        match &scope.determined {
+            None => builder.secure_random(bounds.counted(thread_rng())).insecure_random(bounds.counted(thread_rng())),
+            Some(world) => builder
+                .secure_random(bounds.counted(world.random()))
+                .insecure_random(bounds.counted(world.random()))
+                .insecure_random_seed(world.insecure_seed())
+                .wall_clock(Clock(Arc::clone(world)))
+                .monotonic_clock(Clock(Arc::clone(world))),
+        };
         builder.max_random_size(scope.limits.random as u64);
         match stdio {
             Some(stdio) => {

@@ -33,7 +33,7 @@ use wasmtime_wasi_http::{
     },
 };
 
-use super::{host::Host, scope::Scope};
+use super::{determined::answer, host::Host, scope::Scope};
 use crate::{
     escape::escape,
     manifest::HttpGrant,
@@ -71,6 +71,8 @@ pub enum Effects {
     Real,
     /// They are refused: the call is for trying a handler out.
     Denied,
+    /// They are answered with what is given: the call is determined.
+    Given,
 }
 
 impl HttpGrants {
@@ -177,7 +179,7 @@ impl Hooks {
         // Without a grant no plugin is loaded that comes here.
         let Some(http) = &self.scope.grants.http else { return Err(ErrorCode::HttpRequestDenied) };
         match Target::judge(&http.grants, scheme, authority) {
-            Ok(target) if http.effects == Effects::Real => return Ok((Arc::clone(http), target)),
+            Ok(target) if http.effects != Effects::Denied => return Ok((Arc::clone(http), target)),
             Ok(target) => self.log.once(&target.origin, "no HTTP request is sent here; hint: add `--effects`"),
             Err(Denied::NotGranted(origin)) => {
                 let hint = format!("hint: add `\"{origin}\"` to `http` in `[grant]`");
@@ -258,6 +260,15 @@ impl WasiHttpHooks for Hooks {
         let Some((http, target)) = self.next.take() else {
             return Box::new(std::future::ready(Err(Error::HttpRequestDenied)));
         };
+        if http.effects == Effects::Given {
+            let (scope, body_max) = (Arc::clone(&self.scope), http.client.settings().body);
+            return Box::new(async move {
+                let Some(world) = &scope.determined else { return Err(Error::HttpRequestDenied) };
+                let response = answer(world, &target.origin.to_string(), request, body_max).await?;
+                let ending: Ending = Box::new(std::future::ready(Ok(())));
+                Ok((response, ending))
+            });
+        }
         let timeouts = self.timeouts(&http, options);
         let places = Places {
             at_once: vec![Arc::clone(&self.at_once), Arc::clone(&http.at_once)],

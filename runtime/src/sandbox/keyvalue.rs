@@ -82,6 +82,9 @@ impl wire::Host for Host {
         let Some(granted) = granted.filter(|granted| identifier == granted.name || identifier == DEFAULT) else {
             return Ok(Err(wire::Error::NoSuchStore));
         };
+        if self.scope.determined.as_ref().is_some_and(|world| !world.has_stores(&granted.name)) {
+            return Ok(Err(wire::Error::Other("what is in the store is not given".into())));
+        }
         let bucket = Bucket { store: granted.store.clone(), listed: None };
         Ok(self
             .buckets

@@ -32,6 +32,17 @@ pub struct LogSink {
     worker: Arc<str>,
     bytes_per_second_max: usize,
     rate: Mutex<Rate>,
+    /// Where lines are kept instead of logged, for whoever tries a handler out.
+    kept: Option<Mutex<Vec<Logged>>>,
+}
+
+/// A line that a handler wrote.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Logged {
+    /// `stdout` or `stderr`.
+    pub stream: &'static str,
+    /// The line, harmless to a terminal.
+    pub text: String,
 }
 
 #[derive(Debug)]
@@ -52,7 +63,18 @@ impl Rate {
 impl LogSink {
     /// The log of this worker, which may write so many bytes within a second.
     pub fn new(worker: Arc<str>, bytes_per_second_max: usize) -> Arc<Self> {
-        Arc::new(Self { worker, bytes_per_second_max, rate: Mutex::new(Rate::new()) })
+        Arc::new(Self { worker, bytes_per_second_max, rate: Mutex::new(Rate::new()), kept: None })
+    }
+
+    /// One that keeps all lines until they are taken. A delivery writes no more than its bound.
+    pub fn keeping(worker: Arc<str>) -> Arc<Self> {
+        let kept = Some(Mutex::default());
+        Arc::new(Self { worker, bytes_per_second_max: usize::MAX, rate: Mutex::new(Rate::new()), kept })
+    }
+
+    /// The lines that it keeps.
+    pub fn take(&self) -> Vec<Logged> {
+        self.kept.as_ref().map(|kept| std::mem::take(&mut *lock(kept))).unwrap_or_default()
     }
 
     /// The worker's name.
@@ -61,7 +83,9 @@ impl LogSink {
     }
 
     fn line(&self, stream: &'static str, line: &[u8]) {
-        if self.admit(line.len()) {
+        if let Some(kept) = &self.kept {
+            lock(kept).push(Logged { stream, text: escape(line) });
+        } else if self.admit(line.len()) {
             tracing::info!(target: "wabbit::handler", worker = %self.worker, stream, "{}", escape(line));
         }
     }

@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use super::{Config, Folder, HttpGrants, KeyValue, LogSink, Redactor};
+use super::{Config, Determined, Folder, HttpGrants, KeyValue, LogSink, Redactor};
 
 /// The scope of one worker's calls.
 pub struct Scope {
@@ -12,6 +12,8 @@ pub struct Scope {
     pub grants: Grants,
     /// Where the handler's output goes.
     pub log: Arc<LogSink>,
+    /// What calls see of the world, where all of it is given. None in a host that serves a broker.
+    pub determined: Option<Arc<Determined>>,
 }
 
 /// What one call may use.
