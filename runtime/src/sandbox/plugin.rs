@@ -236,7 +236,13 @@ impl Sandbox {
         if let Some(error) = self.hopeless().get(&form.digest) {
             return Err(LoadError::Compile(error.clone()));
         }
-        let code = compile::compile(&source.bytes, form.module, &self.compile, time).inspect_err(|error| {
+        let code = compile::compile(
+            &source.bytes,
+            compile::Form { module: form.module, determined: self.determined },
+            &self.compile,
+            time,
+        )
+        .inspect_err(|error| {
             let mut hopeless = self.hopeless();
             if let (LoadError::Compile(text), true) = (error, hopeless.len() < HOPELESS_MAX) {
                 hopeless.insert(form.digest, text.clone());
