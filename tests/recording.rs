@@ -88,6 +88,7 @@ async fn copies_are_recorded_and_the_queue_does_not_notice() {
     let headers = table(&[("shop", AMQPValue::LongString("north".into()))]);
     let properties = persistent().with_headers(headers).with_message_id("7".into());
     shop.peer.publish(&shop.exchange, "order.new", b"first", properties).await;
+    shop.peer.listen(&shop.exchange, "other").await;
     shop.peer.publish(&shop.exchange, "other", b"not for the queue", persistent()).await;
     shop.peer.publish("", &shop.queue, b"past the exchange", persistent()).await;
     for body in [&b"\xff"[..], b"third", b"fourth"] {
@@ -158,7 +159,7 @@ async fn a_queue_that_gives_no_copies_is_refused() {
         }
     }
     // An exchange that is not there.
-    shop.manifest("gone", &format!("bind = [{{ exchange = \"{}\" }}]", shop.exchange));
+    shop.manifest("gone", &format!("bind = [{{ exchange = \"{}\", routing-key = \"x\" }}]", shop.exchange));
     shop.peer.channel().exchange_delete(shop.exchange.as_str().into(), Default::default()).await.unwrap();
     let output = shop.record(&[&shop.vhost.unique("gone"), "--out", "f.jsonl"]).await;
     assert_eq!(output.code, 1, "{output:?}");

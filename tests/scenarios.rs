@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -427,6 +428,8 @@ async fn a_scenario_that_is_wrong_is_told_with_its_line() {
 #[tokio::test]
 async fn a_plugin_has_to_be_there_and_to_be_new() {
     let project = Project::new().with("probe", "probe", "", "[[delivery]]\n");
+    let plugin = fs::File::options().write(true).open(project.path("plugins/probe.wasm")).unwrap();
+    plugin.set_modified(SystemTime::now() - Duration::from_secs(10)).unwrap();
     project.write("plugins/src/probe/handler.x", "changed");
     let output = project.test(&[]).await;
     assert_eq!(output.code, 0, "{output:?}");

@@ -104,6 +104,9 @@ struct CompilePlugin {
     /// Whether a command that is a core module stays one
     #[arg(action = clap::ArgAction::Set)]
     module: bool,
+    /// Whether the code does the same on every machine of an architecture
+    #[arg(action = clap::ArgAction::Set)]
+    determined: bool,
 }
 
 /// Flags that choose the settings. Each is also a variable, and overrides what the file says.
@@ -170,8 +173,11 @@ impl From<SettingsError> for Failed {
 /// Parses the command line and runs the command.
 pub fn main() -> ExitCode {
     let command = Cli::parse().command;
-    if let Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module }) = command {
-        return ended(compiler::run(&Bounds { parent, memory, cpu_seconds }, module).map_err(Failed::Error));
+    if let Command::CompilePlugin(CompilePlugin { parent, memory, cpu_seconds, module, determined }) = command {
+        return ended(
+            compiler::run(&Bounds { parent, memory, cpu_seconds }, compile::Form { module, determined })
+                .map_err(Failed::Error),
+        );
     }
     deepen_stacks();
     // The stack of the program's first thread is not ours to choose.

@@ -140,7 +140,7 @@ impl<'s> Stage<'s> {
             };
             return Err(wrong(path, problems.into_iter().map(hint).collect()));
         }
-        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
+        let sandbox = Sandbox::determined(&settings.host, &settings.compile, Some(&settings.cache))?;
         Ok(Self { settings, sandbox, manifest, given })
     }
 

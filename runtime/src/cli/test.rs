@@ -81,7 +81,7 @@ impl Test {
             return Err(anyhow::anyhow!("there is no `{folder}`\nhint: `wabbit new` makes a first plugin there").into());
         }
         let all = tested(&sources, &self.names).map_err(anyhow::Error::from)?;
-        let sandbox = Sandbox::new(&settings.host, &settings.compile, Some(&settings.cache))?;
+        let sandbox = Sandbox::determined(&settings.host, &settings.compile, Some(&settings.cache))?;
         let manifests = manifests(&settings)?;
         let (mut teller, mut count) = (Teller::new(self.json), 0);
         for plugin in &all {

@@ -47,15 +47,24 @@ struct Broken {
     complaint: String,
 }
 
+/// What a plugin is compiled to.
+#[derive(Debug, Clone, Copy)]
+pub struct Form {
+    /// Whether a command that is a core module stays one.
+    pub module: bool,
+    /// Whether the code does the same on every machine of an architecture.
+    pub determined: bool,
+}
+
 /// Compiles a plugin in a child process that has so much time. The thread is kept until it is done. A command that is a
 /// core module stays one, or becomes a component.
-pub(super) fn compile(plugin: &[u8], module: bool, limits: &Compile, time: Duration) -> Result<Vec<u8>, LoadError> {
+pub(super) fn compile(plugin: &[u8], form: Form, limits: &Compile, time: Duration) -> Result<Vec<u8>, LoadError> {
     let cannot = |error: std::io::Error| LoadError::Compile(format!("the compiler cannot be started: {error}"));
     let deadline = Instant::now() + time;
     let mut child = Command::new(PROGRAM)
         .arg0("wabbit")
         .args([COMMAND, &std::process::id().to_string(), &limits.memory.to_string(), &cpu_seconds(time).to_string()])
-        .arg(module.to_string())
+        .args([form.module.to_string(), form.determined.to_string()])
         .env_clear()
         // By itself the allocator asks for 1 GiB of addresses at once, which would be half of the limit.
         .env("MIMALLOC_ARENA_RESERVE", "64MiB")

@@ -49,6 +49,8 @@ pub struct Sandbox {
     pub(super) hopeless: Mutex<HashMap<Digest, String>>,
     /// Places for instances that are kept between two deliveries.
     pub(super) places: Arc<Semaphore>,
+    /// Whether its code does the same on every machine of an architecture.
+    pub(super) determined: bool,
     slots: usize,
     ticking: Arc<AtomicBool>,
 }
@@ -58,7 +60,17 @@ impl Sandbox {
     ///
     /// Errors: the limits ask for more address space than there is, or the thread of the clock cannot be started.
     pub fn new(limits: &HostLimits, compile: &Compile, cache: Option<&Path>) -> anyhow::Result<Self> {
-        let (engine, linker, core_linker) = engine_and_linkers(&settings(limits)?)
+        Self::with(limits, compile, cache, false)
+    }
+
+    /// The same for trying handlers out: floats that are no numbers have one form, and relaxed SIMD does the same
+    /// everywhere. What computes with floats takes up to four times as long.
+    pub fn determined(limits: &HostLimits, compile: &Compile, cache: Option<&Path>) -> anyhow::Result<Self> {
+        Self::with(limits, compile, cache, true)
+    }
+
+    fn with(limits: &HostLimits, compile: &Compile, cache: Option<&Path>, determined: bool) -> anyhow::Result<Self> {
+        let (engine, linker, core_linker) = engine_and_linkers(&settings(limits, determined)?)
             .map_err(|error| anyhow::anyhow!("cannot set up the sandbox: {error:#}"))?;
         let cache = cache.and_then(|folder| match Cache::open(folder, &engine) {
             Ok(cache) => Some(cache),
@@ -79,7 +91,7 @@ impl Sandbox {
         })?;
         let (compile, hopeless) = (compile.clone(), Mutex::default());
         let (slots, places) = (limits.running, Arc::new(Semaphore::new(places(limits))));
-        Ok(Self { engine, linker, core_linker, cache, compile, hopeless, places, slots, ticking })
+        Ok(Self { engine, linker, core_linker, cache, compile, hopeless, places, determined, slots, ticking })
     }
 
     /// How many handlers can run at once in this host.
@@ -117,7 +129,7 @@ fn places(limits: &HostLimits) -> usize {
     limits.running.min(KEPT_MAX)
 }
 
-fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
+fn settings(limits: &HostLimits, determined: bool) -> anyhow::Result<Config> {
     let slots = u32::try_from(limits.running)?;
     // Deliveries wait for one of `running` permits, so a slot is always free; a few more, since the slot of a call
     // that was cut off is given back a moment after its permit.
@@ -144,22 +156,22 @@ fn settings(limits: &HostLimits) -> anyhow::Result<Config> {
     if PoolingAllocationConfig::is_pagemap_scan_available() {
         pool.linear_memory_keep_resident(MEMORY_KEEP_BYTES.min(MEMORY_KEEP_TOTAL_BYTES / (2 * running as usize)));
     }
-    let mut config = code_config();
+    let mut config = code_config(determined);
     config.allocation_strategy(InstanceAllocationStrategy::Pooling(pool)).async_stack_size(ASYNC_STACK_BYTES);
     Ok(config)
 }
 
 /// What compiled code depends on: the same where it is compiled and where it runs.
-pub(super) fn code_config() -> Config {
+pub(super) fn code_config(determined: bool) -> Config {
     let mut config = Config::new();
     config
         .concurrency_support(false)
         .epoch_interruption(true)
         .max_wasm_stack(WASM_STACK_BYTES)
         .wasm_component_model(true)
-        // The same input gives the same outcome: the bits of a float that is no number are the processor's choice otherwise.
-        .cranelift_nan_canonicalization(true)
-        .relaxed_simd_deterministic(true);
+        // The bits of a float that is no number are the processor's choice otherwise.
+        .cranelift_nan_canonicalization(determined)
+        .relaxed_simd_deterministic(determined);
     config
 }
 
@@ -190,7 +202,10 @@ mod tests {
                 max_random: 1,
                 max_log: 1,
             };
-            assert_eq!(hash(&settings(&limits).unwrap()), hash(&code_config()));
+            for determined in [false, true] {
+                assert_eq!(hash(&settings(&limits, determined).unwrap()), hash(&code_config(determined)));
+            }
+            assert_ne!(hash(&code_config(false)), hash(&code_config(true)));
         }
     }
 }

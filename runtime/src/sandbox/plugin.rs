@@ -198,7 +198,8 @@ impl Sandbox {
         if self.cached(&form).is_none()
             && let Some(cache) = &self.cache
         {
-            cache.store(form.digest, &compile::child::compile(&source.bytes, form.module)?);
+            let how = compile::Form { module: form.module, determined: self.determined };
+            cache.store(form.digest, &compile::child::compile(&source.bytes, how)?);
         }
         Ok(())
     }
@@ -248,7 +249,13 @@ impl Sandbox {
         if let Some(error) = self.hopeless().get(&form.digest) {
             return Err(LoadError::Compile(error.clone()));
         }
-        let code = compile::compile(&source.bytes, form.module, &self.compile, time).inspect_err(|error| {
+        let code = compile::compile(
+            &source.bytes,
+            compile::Form { module: form.module, determined: self.determined },
+            &self.compile,
+            time,
+        )
+        .inspect_err(|error| {
             let mut hopeless = self.hopeless();
             if let (LoadError::Compile(text), true) = (error, hopeless.len() < HOPELESS_MAX) {
                 hopeless.insert(form.digest, text.clone());

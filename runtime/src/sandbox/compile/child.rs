@@ -19,7 +19,7 @@ use super::{
         inspect::{FileKind, inspect},
         plugin::{complaint, describe},
     },
-    tag,
+    Form, tag,
 };
 
 /// Open files: the three standard streams, and what a library may look into for a moment.
@@ -42,18 +42,18 @@ pub struct Bounds {
 /// becomes a component.
 ///
 /// Errors: the bounds cannot be set, the host is gone, or a stream broke.
-pub fn run(bounds: &Bounds, module: bool) -> anyhow::Result<()> {
+pub fn run(bounds: &Bounds, form: Form) -> anyhow::Result<()> {
     confine(bounds)?;
     // A stack of its own is there from the start: one that grows ends without a word when memory is used up.
     let compiler =
-        thread::Builder::new().name("compiler".into()).stack_size(STACK_BYTES).spawn(move || answer(module))?;
+        thread::Builder::new().name("compiler".into()).stack_size(STACK_BYTES).spawn(move || answer(form))?;
     compiler.join().unwrap_or_else(|_| Err(anyhow::anyhow!("the compiler panicked")))
 }
 
-fn answer(module: bool) -> anyhow::Result<()> {
+fn answer(form: Form) -> anyhow::Result<()> {
     let mut plugin = Vec::new();
     io::stdin().lock().read_to_end(&mut plugin)?;
-    let (tag, content) = match compile(&plugin, module) {
+    let (tag, content) = match compile(&plugin, form) {
         Ok(code) => (tag::CODE, code),
         Err(LoadError::NotAHandler(text)) => (tag::NOT_A_HANDLER, text.into_bytes()),
         Err(LoadError::Compile(text)) => (tag::REFUSED, text.into_bytes()),
@@ -87,15 +87,15 @@ fn confine(bounds: &Bounds) -> anyhow::Result<()> {
 }
 
 /// The code of a plugin, for the host's engine.
-pub(in crate::sandbox) fn compile(plugin: &[u8], module: bool) -> Result<Vec<u8>, LoadError> {
+pub(in crate::sandbox) fn compile(plugin: &[u8], form: Form) -> Result<Vec<u8>, LoadError> {
     let refused = |error: wasmtime::Error| LoadError::Compile(describe(&error));
     let unfit = |what: String, error: anyhow::Error| {
         LoadError::NotAHandler(format!("{what}: {}", complaint(&format!("{error:#}"))))
     };
-    let engine = Engine::new(&engine::code_config()).map_err(refused)?;
+    let engine = Engine::new(&engine::code_config(form.determined)).map_err(refused)?;
     match inspect(plugin).kind {
         FileKind::Handler | FileKind::Command => engine.precompile_component(plugin).map_err(refused),
-        FileKind::CoreCommand if module => engine.precompile_module(plugin).map_err(refused),
+        FileKind::CoreCommand if form.module => engine.precompile_module(plugin).map_err(refused),
         FileKind::CoreCommand => {
             let adapted =
                 adapt::adapt_command(plugin).map_err(|error| unfit("does not fit WASI 0.1".to_owned(), error))?;

@@ -31,12 +31,14 @@ fn handle(delivery: Delivery) -> Result<Outcome, Error> {
         HANDLED += 1;
         HANDLED
     };
+    let random = [1, 2].map(|n| RandomState::new().hash_one(n).to_string());
+    let not_a_number = not_a_number.map(|bits| format!("{bits:x}"));
     let answer = json!({
         "wall": [first, since()?],
         "took": took.to_string(),
         "remaining_ms": context::remaining().as_millis().to_string(),
-        "random": [RandomState::new().hash_one(1), RandomState::new().hash_one(2)].map(|hash| hash.to_string()),
-        "not_a_number": not_a_number.map(|bits| format!("{bits:x}")),
+        "random": random,
+        "not_a_number": not_a_number,
         "handled": handled,
     });
     Ok(Outcome::ack().publish(Publication::new("", "told").json(&answer)?))
