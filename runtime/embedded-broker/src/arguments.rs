@@ -91,8 +91,8 @@ impl Reader<'_> {
 
     fn number(&self, name: &str, most: i64) -> Result<Option<u64>, Failure> {
         let Some(value) = self.table.inner().get(name) else { return Ok(None) };
-        let number = integer(value)
-            .ok_or_else(|| self.failure(name, &format!("{{unacceptable_type,{}}}", type_name(value))))?;
+        let number =
+            integer(value).ok_or_else(|| self.failure(name, &format!("{{unacceptable_type,{}}}", type_name(value))))?;
         if number > most {
             return Err(self.failure(name, &format!("{{value_too_large,{number}}}")));
         }

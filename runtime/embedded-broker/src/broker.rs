@@ -213,10 +213,16 @@ impl Broker {
 
     /// Takes what was no frame: the connection is closed with `failure`. The server calls this.
     pub fn receive_nonsense(&mut self, connection: ConnectionId, failure: &Failure) {
-        if let Some(Connection { phase: Phase::Header | Phase::Start, .. }) = self.connections.get(&connection) {
-            self.end(connection);
-        } else if self.connections.contains_key(&connection) {
-            self.fail(At { connection, channel: 0 }, (0, 0), failure);
+        match self.connections.get(&connection).map(|known| known.phase) {
+            Some(Phase::Header) => {
+                self.push(connection, Outgoing::ProtocolHeader);
+                self.end(connection);
+            }
+            Some(Phase::Start) => self.end(connection),
+            Some(Phase::Tune | Phase::Open | Phase::Running) => {
+                self.fail(At { connection, channel: 0 }, (0, 0), failure);
+            }
+            Some(Phase::Closing | Phase::Ended) | None => {}
         }
         self.settle();
     }
@@ -233,8 +239,7 @@ impl Broker {
     /// Closes all connections in order, with 320. Each is at its end when the client has answered.
     pub fn shut_down(&mut self) {
         let connections: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        let failure =
-            Failure::new(Code::ConnectionForced, "broker forced connection closure with reason 'shutdown'");
+        let failure = Failure::new(Code::ConnectionForced, "broker forced connection closure with reason 'shutdown'");
         for connection in connections {
             match self.connections.get(&connection).map(|connection| connection.phase) {
                 Some(Phase::Running) => self.fail(At { connection, channel: 0 }, (0, 0), &failure),
@@ -279,7 +284,9 @@ impl Broker {
     /// until it gives nothing.
     pub fn take_output(&mut self, connection: ConnectionId) -> Output {
         self.confirm_all(connection);
-        let Some(known) = self.connections.get_mut(&connection) else { return Output { ends: true, ..Output::default() } };
+        let Some(known) = self.connections.get_mut(&connection) else {
+            return Output { ends: true, ..Output::default() };
+        };
         let output = Output { items: std::mem::take(&mut known.output), ends: known.phase == Phase::Ended };
         known.output_bytes = 0;
         if std::mem::take(&mut known.starved) {
@@ -300,9 +307,7 @@ impl Broker {
     #[must_use]
     pub fn reads(&self, connection: ConnectionId) -> bool {
         self.connections.get(&connection).is_some_and(|known| {
-            !known.blocked
-                && known.output_bytes <= self.settings.limits.output_bytes_max
-                && known.phase != Phase::Ended
+            !known.blocked && known.output_bytes <= self.settings.limits.output_bytes_max && known.phase != Phase::Ended
         })
     }
 
@@ -527,7 +532,9 @@ impl Vhost {
         let exchanges = predeclared.into_iter().map(|(name, kind)| {
             let name = Name::from(name);
             let internal = &*name == "amq.rabbitmq.trace";
-            (name.clone(), Exchange { internal, ..Exchange::new(name, kind) })
+            let mut exchange = Exchange::new(name.clone(), kind);
+            exchange.internal = internal;
+            (name, exchange)
         });
         Vhost { exchanges: exchanges.collect(), ..Vhost::default() }
     }

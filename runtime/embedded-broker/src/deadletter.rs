@@ -58,9 +58,8 @@ impl Broker {
     }
 
     pub(crate) fn publish_dead(&mut self, dead: Dead) {
-        let exists = |vhost: &crate::broker::Vhost| {
-            dead.exchange.is_empty() || vhost.exchanges.contains_key(&dead.exchange)
-        };
+        let exists =
+            |vhost: &crate::broker::Vhost| dead.exchange.is_empty() || vhost.exchanges.contains_key(&dead.exchange);
         if !self.vhosts.get(&dead.vhost).is_some_and(exists) {
             return;
         }
@@ -119,7 +118,8 @@ fn dead_headers(dead: &Dead, further: &[String], seconds: u64, deaths_max: usize
         matches!(death, AMQPValue::FieldTable(death)
             if is_text(death, "queue", &dead.queue) && is_text(death, "reason", reason))
     };
-    let (same, mut deaths): (Vec<AMQPValue>, Vec<AMQPValue>) = deaths.unwrap_or_default().into_iter().partition(is_same);
+    let (same, mut deaths): (Vec<AMQPValue>, Vec<AMQPValue>) =
+        deaths.unwrap_or_default().into_iter().partition(is_same);
     let newest = match same.into_iter().next() {
         Some(AMQPValue::FieldTable(same)) => {
             let count = same.inner().get("count").and_then(crate::arguments::integer).unwrap_or(0);

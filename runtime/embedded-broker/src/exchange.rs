@@ -132,7 +132,12 @@ impl Exchange {
     }
 
     /// Calls `follow` with each destination of a message, with some more than once.
-    pub(crate) fn route<'a>(&'a self, key: &str, headers: Option<&FieldTable>, mut follow: impl FnMut(&'a Destination)) {
+    pub(crate) fn route<'a>(
+        &'a self,
+        key: &str,
+        headers: Option<&FieldTable>,
+        mut follow: impl FnMut(&'a Destination),
+    ) {
         match self.kind {
             Kind::Direct => {
                 self.bindings.get(key).into_iter().flatten().for_each(|binding| follow(&binding.destination));
@@ -201,14 +206,15 @@ fn headers_fit(arguments: &FieldTable, headers: &FieldTable) -> bool {
         _ => b"all",
     };
     let (any, with_x) = (how.starts_with(b"any"), how.ends_with(b"-with-x"));
-    let mut wanted = arguments.into_iter().filter(|(name, _)| {
-        if with_x { name.as_str() != "x-match" } else { !name.as_str().starts_with("x-") }
-    });
-    let mut fits = |(name, expected): (_, &AMQPValue)| match headers.inner().get::<amq_protocol::types::ShortString>(name) {
-        Some(_) if matches!(expected, AMQPValue::Void) => true,
-        Some(actual) => actual == expected,
-        None => false,
-    };
+    let mut wanted = arguments
+        .into_iter()
+        .filter(|(name, _)| if with_x { name.as_str() != "x-match" } else { !name.as_str().starts_with("x-") });
+    let mut fits =
+        |(name, expected): (_, &AMQPValue)| match headers.inner().get::<amq_protocol::types::ShortString>(name) {
+            Some(_) if matches!(expected, AMQPValue::Void) => true,
+            Some(actual) => actual == expected,
+            None => false,
+        };
     if any { wanted.any(&mut fits) } else { wanted.all(fits) }
 }
 

@@ -92,14 +92,12 @@ impl Broker {
             return Err(Failure::precondition(text));
         }
         let name = Name::from(name);
-        let exchange = Exchange {
-            durable: declare.durable,
-            auto_delete: declare.auto_delete,
-            internal: declare.internal,
-            arguments: declare.arguments.clone(),
-            alternate,
-            ..Exchange::new(name.clone(), kind)
-        };
+        let mut exchange = Exchange::new(name.clone(), kind);
+        exchange.durable = declare.durable;
+        exchange.auto_delete = declare.auto_delete;
+        exchange.internal = declare.internal;
+        exchange.arguments = declare.arguments.clone();
+        exchange.alternate = alternate;
         known.exchanges.insert(name, exchange);
         Ok(())
     }
@@ -175,7 +173,8 @@ impl Broker {
             check_match(arguments)?;
         }
         if known.bindings >= most {
-            let text = format!("cannot bind to exchange '{exchange}': binding limit in vhost '{vhost}' ({most}) is reached");
+            let text =
+                format!("cannot bind to exchange '{exchange}': binding limit in vhost '{vhost}' ({most}) is reached");
             return Err(Failure::precondition(text));
         }
         let queue = if let Destination::Queue(queue) = &destination { Some(*queue) } else { None };
@@ -227,9 +226,8 @@ fn check_match(arguments: &FieldTable) -> Result<(), Failure> {
         Some(AMQPValue::LongString(how)) => {
             Err(Failure::precondition(format!("Invalid x-match field value <<\"{how}\">>; expected all or any")))
         }
-        Some(other) => Err(Failure::precondition(format!(
-            "Invalid x-match field type {}; expected longstr",
-            type_name(other)
-        ))),
+        Some(other) => {
+            Err(Failure::precondition(format!("Invalid x-match field type {}; expected longstr", type_name(other))))
+        }
     }
 }

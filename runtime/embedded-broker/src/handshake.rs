@@ -31,7 +31,6 @@ const FRAME_BYTES_MIN: u32 = 4096;
 /// Who may come from the machine itself only.
 const LOCAL_USER: &str = "guest";
 
-
 impl Broker {
     /// Answers the protocol header.
     pub(crate) fn start(&mut self, connection: ConnectionId) {

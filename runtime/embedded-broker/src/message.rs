@@ -90,7 +90,11 @@ fn value_weight(value: &AMQPValue) -> usize {
 }
 
 /// The same properties with other headers, and without an expiration where it is not kept.
-pub(crate) fn with_headers(old: &BasicProperties, headers: Option<FieldTable>, keeps_expiration: bool) -> BasicProperties {
+pub(crate) fn with_headers(
+    old: &BasicProperties,
+    headers: Option<FieldTable>,
+    keeps_expiration: bool,
+) -> BasicProperties {
     let mut new = BasicProperties::default();
     type Set = fn(BasicProperties, ShortString) -> BasicProperties;
     let texts: [(&Option<ShortString>, Set); 9] = [

@@ -120,9 +120,7 @@ impl Outgoing {
                     Ok(())
                 })
             }
-            Outgoing::Method(channel, method) => {
-                generate(out, gen_frame(&AMQPFrame::Method(*channel, method.clone())))
-            }
+            Outgoing::Method(channel, method) => generate(out, gen_frame(&AMQPFrame::Method(*channel, method.clone()))),
             Outgoing::Content { channel, kind, message, delivery_count } => {
                 encode_content(*channel, kind, message, *delivery_count, frame_max, out)
             }

@@ -135,10 +135,7 @@ impl Broker {
         let queues = self.route(&vhost, &message, &further);
         if let (true, true, Some(at)) = (mandatory, queues.is_empty(), at) {
             let kind = ContentKind::Return;
-            self.push(
-                at.connection,
-                Outgoing::Content { channel: at.channel, kind, message, delivery_count: None },
-            );
+            self.push(at.connection, Outgoing::Content { channel: at.channel, kind, message, delivery_count: None });
             return true;
         }
         self.enqueue_all(&queues, &message)
@@ -239,7 +236,10 @@ impl Broker {
     fn note_confirm(&mut self, at: At, number: u64, accepted: bool) {
         if !accepted {
             self.confirm(at);
-            self.send(at, basic::AMQPMethod::Nack(basic::Nack { delivery_tag: number, multiple: false, requeue: false }));
+            self.send(
+                at,
+                basic::AMQPMethod::Nack(basic::Nack { delivery_tag: number, multiple: false, requeue: false }),
+            );
             return;
         }
         let Some(connection) = self.connections.get_mut(&at.connection) else { return };
@@ -271,7 +271,8 @@ impl Broker {
 
     /// Sends the confirms of all channels of a connection.
     pub(crate) fn confirm_all(&mut self, connection: ConnectionId) {
-        while let Some(channel) = self.connections.get(&connection).and_then(|known| known.confirming.first().copied()) {
+        while let Some(channel) = self.connections.get(&connection).and_then(|known| known.confirming.first().copied())
+        {
             self.confirm(At { connection, channel });
         }
     }
@@ -281,7 +282,9 @@ impl Broker {
 fn unparsed(text: &str) -> String {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     match text.split_at_checked(digits) {
-        Some((number, rest)) if digits > 0 => format!("{{leftover_string,\"{rest}\"}}, {number}").replacen(&format!(", {number}"), "", 1),
+        Some((number, rest)) if digits > 0 => {
+            format!("{{leftover_string,\"{rest}\"}}, {number}").replacen(&format!(", {number}"), "", 1)
+        }
         _ => "no_integer".to_owned(),
     }
 }
@@ -290,9 +293,7 @@ fn unparsed(text: &str) -> String {
 fn further_keys(headers: &FieldTable) -> Result<Vec<String>, Failure> {
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {
-        let refused = |kind: &str| {
-            Failure::precondition(format!("{{unacceptable_type_in_header,{name:?},{kind}}}"))
-        };
+        let refused = |kind: &str| Failure::precondition(format!("{{unacceptable_type_in_header,{name:?},{kind}}}"));
         match headers.inner().get(name) {
             None => {}
             Some(AMQPValue::FieldArray(array)) => {
