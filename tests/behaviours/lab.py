@@ -91,6 +91,8 @@ class Lab:
         """A text without what differs from run to run."""
         text = text.replace(self.prefix, "").replace(f"vhost '{self.vhost}'", "vhost 'V'")
         text = text.replace(f"vhost {self.vhost} ", "vhost V ")
+        # Erlang breaks what is long into lines.
+        text = re.sub(r"\n\s*", "", text)
         text = re.sub(r"amq\.gen-[\w-]+", "amq.gen-X", text)
         return re.sub(r"amq\.ctag-[\w-]+", "amq.ctag-X", text)
 

@@ -28,7 +28,7 @@ impl Broker {
                 return Err(Failure::new(Code::ChannelError, "expected 'channel.open'"));
             }
             let most = connection.channels_max;
-            if at.channel > most {
+            if connection.channels.len() >= usize::from(most) {
                 let text =
                     format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
                 return Err(Failure::new(Code::NotAllowed, text));
