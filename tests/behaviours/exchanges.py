@@ -283,6 +283,10 @@ binding("unbind from the default exchange", lambda lab, channel, queue, exchange
 binding("unbind what is not bound", lambda lab, channel, queue, exchange: channel.queue_unbind(queue, exchange, "k"))
 binding("unbind a missing queue",
         lambda lab, channel, queue, exchange: channel.queue_unbind(lab.name("no"), exchange, "k"))
+binding("unbind from a missing exchange",
+        lambda lab, channel, queue, exchange: channel.queue_unbind(queue, lab.name("no"), "k"))
+binding("of exchanges, unbind a missing one",
+        lambda lab, channel, queue, exchange: channel.exchange_unbind(lab.name("no"), exchange, "k"))
 binding("of exchanges, source missing",
         lambda lab, channel, queue, exchange: channel.exchange_bind(exchange, lab.name("no"), "k"))
 binding("of exchanges, destination missing",

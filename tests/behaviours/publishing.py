@@ -104,7 +104,7 @@ def headers(lab):
     channel = lab.channel()
     queue = lab.queue(channel)
     sent = {
-        "text": "ä", "bytes": b"\x00\xff", "yes": True, "small": 5, "negative": -5, "large": 2**40, "float": 1.5,
+        "text": "ä", "bytes": b"\x00\xff", "yes": True, "small": 5, "negative": -5, "large": 2**40,
         "none": None, "list": [1, "two", [3, None]], "table": {"a": {"b": {}}}, "empty": "",
         "decimal": decimal.Decimal("1.5"), "time": datetime.datetime(2020, 1, 1),
     }
@@ -365,11 +365,21 @@ def reply_mandatory(lab):
 
 @check("direct reply-to", "nobody waits any more")
 def reply_gone(lab):
-    channel = lab.channel()
-    address = "amq.rabbitmq.reply-to.g1h2AA5yZXBseUAyNzc5NjM0AAAAAAAAAAA.nobody"
-    channel.confirm_delivery()
-    return [lab.error(lambda: channel.basic_publish("", address, b"x")),
-            lab.error(lambda: lab.channel().queue_declare("amq.rabbitmq.reply-to", passive=True))]
+    requester, server = lab.channel(), lab.channel()
+    queue = lab.queue(server)
+    Consumer(requester, "amq.rabbitmq.reply-to", auto_ack=True)
+    requester.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
+    address = get(server, queue, wait=2).properties.reply_to
+    requester.close()
+    server.confirm_delivery()
+    published = lab.error(lambda: server.basic_publish("", address, b"answer"))
+    declared = lab.error(lambda: lab.channel().queue_declare(address, passive=True))
+    return [published, {**declared, "text": declared["text"].replace(address, "ADDRESS")}]
+
+
+@check("direct reply-to", "the pseudo queue can be declared passively")
+def reply_declared(lab):
+    return lab.error(lambda: lab.channel().queue_declare("amq.rabbitmq.reply-to", passive=True))
 
 
 def reply_misuse(name, act):

@@ -37,6 +37,13 @@ def limit_on_classic(lab):
     return lab.error(lambda: channel.queue_declare(lab.name("q"), durable=True, arguments={"x-delivery-limit": 3}))
 
 
+@check(GROUP, "x-quorum-initial-group-size on a classic queue")
+def size_on_classic(lab):
+    channel = lab.channel()
+    table = {"x-quorum-initial-group-size": 3}
+    return lab.error(lambda: channel.queue_declare(lab.name("q"), durable=True, arguments=table))
+
+
 def publish(channel, queue, *messages):
     channel.confirm_delivery()
     for body in messages:

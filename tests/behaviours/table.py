@@ -41,6 +41,8 @@ def main(mode, readme, rabbitmq, embedded):
     rabbitmq, embedded = read(rabbitmq), read(embedded)
     reasons = json.loads((Path(__file__).parent / "differences.json").read_text())
     problems = [f"{name}: seen at one broker only" for name in sorted(set(rabbitmq) ^ set(embedded))]
+    problems += [f"{name}: cannot be observed: {observed}" for name, observed in rabbitmq.items()
+                 if isinstance(observed, dict) and "fails" in observed]
     for name in rabbitmq:
         if name not in embedded:
             continue

@@ -7,10 +7,13 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use crate::failure::Failure;
 use crate::queue::Overflow;
 
-/// The most that `x-max-priority` may be.
-const PRIORITY_MAX: i64 = 255;
 /// The longest time to live, in milliseconds: as long as a timer of RabbitMQ may be.
-const TTL_MILLISECONDS_MAX: i64 = 315_360_000_000;
+pub(crate) const TTL_MILLISECONDS_MAX: i64 = 315_360_000_000;
+
+/// Arguments that quorum queues do not have.
+const OF_CLASSIC: [&str; 2] = ["x-max-priority", "x-queue-mode"];
+/// Arguments that classic queues do not have.
+const OF_QUORUM: [&str; 2] = ["x-delivery-limit", "x-quorum-initial-group-size"];
 
 /// What the arguments of a queue come to.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +69,7 @@ pub(crate) fn type_name(value: &AMQPValue) -> &'static str {
 }
 
 /// A value as RabbitMQ shows it.
-fn shown(value: &AMQPValue) -> String {
+pub(crate) fn shown(value: &AMQPValue) -> String {
     match value {
         AMQPValue::Boolean(value) => value.to_string(),
         AMQPValue::LongString(text) => text.to_string(),
@@ -91,8 +94,8 @@ impl Reader<'_> {
 
     fn number(&self, name: &str, most: i64) -> Result<Option<u64>, Failure> {
         let Some(value) = self.table.inner().get(name) else { return Ok(None) };
-        let number =
-            integer(value).ok_or_else(|| self.failure(name, &format!("{{unacceptable_type,{}}}", type_name(value))))?;
+        let number = integer(value)
+            .ok_or_else(|| self.failure(name, &format!("\"expected integer, got {}\"", type_name(value))))?;
         if number > most {
             return Err(self.failure(name, &format!("{{value_too_large,{number}}}")));
         }
@@ -124,8 +127,22 @@ impl QueueArguments {
         let quorum = match reader.text("x-queue-type")?.as_deref() {
             None | Some("classic") => false,
             Some("quorum") => true,
-            Some(_) => return Err(reader.failure("x-queue-type", "unsupported queue type")),
+            Some(other) => {
+                let reason = format!("\"unsupported queue type '{other}'\"");
+                return Err(reader.failure("x-queue-type", &reason));
+            }
         };
+        let (kind, foreign) = if quorum { ("quorum", OF_CLASSIC) } else { ("classic", OF_QUORUM) };
+        if let Some(name) = foreign.iter().find(|name| table.contains_key(name)) {
+            let text = format!("invalid arg '{name}' for {whose} of queue type rabbit_{kind}_queue");
+            return Err(Failure::precondition(text));
+        }
+        match reader.text("x-queue-mode")?.as_deref() {
+            None | Some("default" | "lazy") => {}
+            Some(other) => {
+                return Err(reader.failure("x-queue-mode", &format!("\"unsupported queue mode '{other}'\"")));
+            }
+        }
         let expires: Option<Duration> = milliseconds("x-expires")?;
         if expires == Some(Duration::ZERO) {
             return Err(reader.failure("x-expires", "{value_zero,0}"));
@@ -133,14 +150,21 @@ impl QueueArguments {
         let priority_max = reader.number("x-max-priority", i64::MAX)?.unwrap_or(0);
         let priority_max = u8::try_from(priority_max)
             .map_err(|_| reader.failure("x-max-priority", &format!("{{max_value_exceeded,{priority_max}}}")))?;
-        debug_assert!(i64::from(priority_max) <= PRIORITY_MAX);
         let overflow = match reader.text("x-overflow")?.as_deref() {
             None | Some("drop-head") => Overflow::DropHead,
             Some("reject-publish") => Overflow::Reject,
             Some("reject-publish-dlx") => Overflow::RejectDeadLetter,
             Some(_) => return Err(reader.failure("x-overflow", "invalid_overflow")),
         };
-        let dead_letter_exchange = reader.text("x-dead-letter-exchange")?;
+        let dead_letter_exchange = match table.inner().get("x-dead-letter-exchange") {
+            None => None,
+            Some(AMQPValue::LongString(name)) => Some(name.to_string()),
+            Some(other) => {
+                let kind = type_name(other);
+                let text = format!("invalid type '{kind}' for arg 'x-dead-letter-exchange' in {whose}");
+                return Err(Failure::precondition(text));
+            }
+        };
         let dead_letter_key = reader.text("x-dead-letter-routing-key")?;
         if dead_letter_key.is_some() && dead_letter_exchange.is_none() {
             return Err(reader.failure("x-dead-letter-routing-key", "routing_key_but_no_dlx_defined"));
@@ -156,7 +180,11 @@ impl QueueArguments {
             dead_letter_key,
             priority_max,
             single_active: reader.boolean("x-single-active-consumer")?,
-            delivery_limit: reader.number("x-delivery-limit", i64::MAX)?.filter(|_| quorum),
+            delivery_limit: table
+                .inner()
+                .get("x-delivery-limit")
+                .and_then(integer)
+                .and_then(|most| most.try_into().ok()),
         })
     }
 }
@@ -187,6 +215,9 @@ pub(crate) fn same(whose: &str, names: &[&str], current: &FieldTable, received: 
             }
             (current, received) => current.is_none() && received.is_none(),
         };
+        if let (false, Some(current), Some(received)) = (equal, current, received) {
+            return same_flag(whose, name, shown(current), shown(received));
+        }
         if !equal {
             let [received, current] = [received, current].map(|value| match value {
                 Some(value) => format!("the value '{}' of type '{}'", shown(value), type_name(value)),

@@ -85,6 +85,8 @@ pub struct Broker {
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     /// The channels that answers go to, by what the addresses end in.
     pub(crate) replies: BTreeMap<Name, At>,
+    /// The name of the default exchange, which most messages have.
+    pub(crate) default_exchange: Name,
     /// The last number that was given to a connection, a queue, a consumer or a name.
     last_number: u64,
     /// Bytes of messages.
@@ -122,6 +124,7 @@ impl Broker {
             consumers: BTreeMap::new(),
             connections: BTreeMap::new(),
             replies: BTreeMap::new(),
+            default_exchange: Name::default(),
             last_number: 0,
             account: Account::default(),
             partial: Account::default(),
@@ -187,6 +190,11 @@ impl Broker {
         }
         let ids = match &frame {
             AMQPFrame::Method(_, method) => (method.get_amqp_class_id(), method.get_amqp_method_id()),
+            // What comes as content belongs to the method that announced it.
+            AMQPFrame::Header(channel, _) | AMQPFrame::Body(channel, _) => {
+                let channel = known.channels.get(channel);
+                if channel.is_some_and(|channel| channel.partial.is_some()) { (60, 40) } else { (0, 0) }
+            }
             _ => (0, 0),
         };
         let (channel, result) = match frame {
@@ -203,8 +211,6 @@ impl Broker {
             }
         };
         if let Err(failure) = result {
-            // What came as content belongs to the method that announced it.
-            let ids = if ids == (0, 0) && channel != 0 { (60, 40) } else { ids };
             self.fail(at(channel), ids, &failure);
         }
         self.settle();
@@ -220,7 +226,7 @@ impl Broker {
             }
             Some(Phase::Start) => self.end(connection),
             Some(Phase::Tune | Phase::Open | Phase::Running) => {
-                self.fail(At { connection, channel: 0 }, (0, 0), failure);
+                self.fail(At { connection, channel: 0 }, failure.method, failure);
             }
             Some(Phase::Closing | Phase::Ended) | None => {}
         }
@@ -532,7 +538,9 @@ impl Vhost {
         let exchanges = predeclared.into_iter().map(|(name, kind)| {
             let name = Name::from(name);
             let internal = &*name == "amq.rabbitmq.trace";
-            (name.clone(), Exchange { internal, ..Exchange::new(name, kind) })
+            let mut exchange = Exchange::new(name.clone(), kind);
+            exchange.internal = internal;
+            (name, exchange)
         });
         Vhost { exchanges: exchanges.collect(), ..Vhost::default() }
     }

@@ -28,10 +28,11 @@ impl Broker {
                 return Err(Failure::new(Code::ChannelError, "expected 'channel.open'"));
             }
             let most = connection.channels_max;
-            if at.channel > most {
-                let text =
-                    format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
-                return Err(Failure::new(Code::NotAllowed, text));
+            if connection.channels.len() >= usize::from(most) {
+                let text = format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
+                // RabbitMQ names no method here.
+                self.fail(At { channel: 0, ..at }, (0, 0), &Failure::new(Code::NotAllowed, text));
+                return Ok(());
             }
             connection.channels.insert(at.channel, Channel::default());
             self.send(at, channel::AMQPMethod::OpenOk(channel::OpenOk {}));
@@ -174,8 +175,12 @@ impl Broker {
     pub(crate) fn content_body(&mut self, at: At, body: Vec<u8>) -> Result<(), Failure> {
         let (held, most) = (self.partial.held(), self.settings.limits.partial_bytes_max);
         let Some(channel) = self.receiving(at)? else { return Ok(()) };
-        let Some(Partial { publish, header: Some(header), body: known, mut charge }) = channel.partial.take() else {
-            return Err(unexpected("expected method frame, got non method frame instead"));
+        let (publish, header, known, mut charge) = match channel.partial.take() {
+            Some(Partial { publish, header: Some(header), body, charge }) => (publish, header, body, charge),
+            Some(Partial { header: None, .. }) => {
+                return Err(unexpected("expected content header for class 60, got non content header frame instead"));
+            }
+            None => return Err(unexpected("expected method frame, got non method frame instead")),
         };
         let length = (known.len() + body.len()) as u64;
         if length == header.body_size {

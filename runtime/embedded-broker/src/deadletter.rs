@@ -109,7 +109,7 @@ fn dead_headers(dead: &Dead, further: &[String], seconds: u64, deaths_max: usize
         Some(AMQPValue::FieldArray(deaths)) => Some(deaths.as_slice().to_vec()),
         _ => None,
     };
-    if deaths.is_none() {
+    if !headers.contains_key("x-death") {
         headers.insert("x-first-death-exchange".into(), text(&message.exchange));
         headers.insert("x-first-death-queue".into(), text(&dead.queue));
         headers.insert("x-first-death-reason".into(), text(reason));

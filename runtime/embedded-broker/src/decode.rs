@@ -9,6 +9,8 @@ use crate::output::FRAME_OVERHEAD;
 
 /// The bytes of the protocol header.
 const PROTOCOL_HEADER_BYTES: usize = 8;
+/// `basic.qos`, by class and method.
+const QOS: (u16, u16) = (60, 10);
 /// The bytes before the payload of a frame.
 const PREFIX_BYTES: usize = 7;
 
@@ -41,7 +43,21 @@ pub fn decode(bytes: &[u8], frame_max: u32, nesting_max: usize) -> Result<Option
             if is_deeper(payload, nesting_max) {
                 return Err(Failure::new(Code::SyntaxError, "tables are nested too deeply"));
             }
-            let malformed = || Failure::new(Code::SyntaxError, "a method or header that cannot be read");
+            let ids = match payload {
+                [c1, c0, m1, m0, ..] if kind == constants::FRAME_METHOD => {
+                    (u16::from_be_bytes([*c1, *c0]), u16::from_be_bytes([*m1, *m0]))
+                }
+                _ => (0, 0),
+            };
+            let malformed = || Failure { method: ids, ..frame_error("a method or header that cannot be read") };
+            // The codec does not tell the size.
+            if let (QOS, Some(&[s3, s2, s1, s0])) = (ids, payload.get(4..).and_then(|rest| rest.first_chunk::<4>())) {
+                let size = u32::from_be_bytes([s3, s2, s1, s0]);
+                if size != 0 {
+                    let text = format!("prefetch_size!=0 ({size})");
+                    return Err(Failure { method: ids, ..Failure::new(Code::NotImplemented, text) });
+                }
+            }
             if kind == constants::FRAME_METHOD {
                 match parse_class(payload) {
                     Ok(([], method)) => AMQPFrame::Method(channel, method),

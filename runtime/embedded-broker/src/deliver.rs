@@ -38,7 +38,8 @@ impl Broker {
         let number = self.next_number();
         let Some(queue) = self.queues.get_mut(&id) else { return Ok(()) };
         let whose = format!("queue '{}' in vhost '{}'", queue.name, queue.vhost);
-        if queue.exclusive.is_some() || (consume.exclusive && !queue.consumers.is_empty()) {
+        let keeps_turns = consume.exclusive && queue.options.arguments.single_active;
+        if keeps_turns || queue.exclusive.is_some() || (consume.exclusive && !queue.consumers.is_empty()) {
             return Err(Failure::new(Code::AccessRefused, format!("{whose} in exclusive use")));
         }
         if queue.is_quorum() && prefetch_global > 0 {
@@ -157,7 +158,7 @@ impl Broker {
         channel.last_tag += 1;
         let (delivery_tag, redelivered) = (channel.last_tag, entry.redelivered);
         let message = entry.message.clone();
-        let delivery_count = count(quorum, &entry);
+        let delivery_count = quorum.then_some(entry.returns);
         if !get.no_ack {
             channel.unacked.insert(delivery_tag, Unacked { queue: id, consumer: None, entry });
             if let Some(queue) = self.queues.get_mut(&id) {

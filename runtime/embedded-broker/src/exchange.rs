@@ -66,8 +66,8 @@ pub(crate) struct Exchange {
     /// Where messages go that follow none of the bindings.
     pub alternate: Option<Name>,
     /// By routing key or pattern. In each the order in which they were made.
-    pub(crate) bindings: BTreeMap<Name, Vec<Binding>>,
-    pub(crate) count: usize,
+    bindings: BTreeMap<Name, Vec<Binding>>,
+    count: usize,
 }
 
 impl Exchange {

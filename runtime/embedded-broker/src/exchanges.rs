@@ -4,11 +4,11 @@ use amq_protocol::protocol::exchange;
 use amq_protocol::types::{AMQPValue, FieldTable};
 
 use crate::Name;
-use crate::arguments::{same, same_flag, type_name};
+use crate::arguments::{same, same_flag, shown, type_name};
 use crate::broker::{At, Broker};
 use crate::exchange::{Destination, Exchange, Kind, MATCHES};
 use crate::failure::{Code, Failure};
-use crate::queues::not_default;
+use crate::queues::{known, not_default};
 
 /// Where messages go that follow none of an exchange's bindings.
 const ALTERNATE: &str = "alternate-exchange";
@@ -40,8 +40,9 @@ impl Broker {
             }
             M::Unbind(unbind) => {
                 let (destination, source) = (unbind.destination.as_str(), unbind.source.as_str());
-                let destination = self.exchange_destination(at, destination, source)?;
-                self.unbind(at, source, &destination, unbind.routing_key.as_str(), &unbind.arguments)?;
+                if let Some(destination) = known(self.exchange_destination(at, destination, source))? {
+                    self.unbind(at, source, &destination, unbind.routing_key.as_str(), &unbind.arguments)?;
+                }
                 if !unbind.nowait {
                     self.send(at, M::UnbindOk(exchange::UnbindOk {}));
                 }
@@ -92,14 +93,12 @@ impl Broker {
             return Err(Failure::precondition(text));
         }
         let name = Name::from(name);
-        let exchange = Exchange {
-            durable: declare.durable,
-            auto_delete: declare.auto_delete,
-            internal: declare.internal,
-            arguments: declare.arguments.clone(),
-            alternate,
-            ..Exchange::new(name.clone(), kind)
-        };
+        let mut exchange = Exchange::new(name.clone(), kind);
+        exchange.durable = declare.durable;
+        exchange.auto_delete = declare.auto_delete;
+        exchange.internal = declare.internal;
+        exchange.arguments = declare.arguments.clone();
+        exchange.alternate = alternate;
         known.exchanges.insert(name, exchange);
         Ok(())
     }
@@ -225,11 +224,13 @@ fn check_match(arguments: &FieldTable) -> Result<(), Failure> {
     match arguments.inner().get("x-match") {
         None => Ok(()),
         Some(AMQPValue::LongString(how)) if MATCHES.iter().any(|known| known.as_bytes() == how.as_bytes()) => Ok(()),
-        Some(AMQPValue::LongString(how)) => {
-            Err(Failure::precondition(format!("Invalid x-match field value <<\"{how}\">>; expected all or any")))
-        }
-        Some(other) => {
-            Err(Failure::precondition(format!("Invalid x-match field type {}; expected longstr", type_name(other))))
-        }
+        Some(AMQPValue::LongString(how)) => Err(Failure::precondition(format!(
+            "Invalid x-match field value <<\"{how}\">>; expected all, any, all-with-x, or any-with-x"
+        ))),
+        Some(other) => Err(Failure::precondition(format!(
+            "Invalid x-match field type {} (value {}); expected longstr",
+            type_name(other),
+            shown(other)
+        ))),
     }
 }

@@ -67,12 +67,14 @@ pub struct Failure {
     pub code: Code,
     /// What is wrong, without the code's name.
     pub text: String,
+    /// Class and method of what could not be read; zeroes where it is not known, or the caller knows.
+    pub method: (u16, u16),
 }
 
 impl Failure {
     /// A refusal with this text.
     pub fn new(code: Code, text: impl Into<String>) -> Failure {
-        Failure { code, text: text.into() }
+        Failure { code, text: text.into(), method: (0, 0) }
     }
 
     /// A 406 with this text.

@@ -43,6 +43,7 @@ impl Broker {
         properties
             .insert("capabilities".into(), AMQPValue::FieldTable(capabilities))
             .insert("cluster_name".into(), text("embedded"))
+            .insert("copyright".into(), text("The authors of wabbit"))
             .insert("information".into(), text("For tests and demos. Everything is in memory."))
             .insert("platform".into(), text("Rust"))
             .insert("product".into(), text("wabbit embedded broker"))
@@ -68,7 +69,10 @@ impl Broker {
         };
         match (phase, method) {
             (Some(Phase::Start), M::StartOk(start)) => self.log_in(id, &start),
-            (Some(Phase::Tune), M::TuneOk(tune)) => self.tune(id, &tune),
+            (Some(Phase::Tune), M::TuneOk(tune)) => {
+                self.tune(id, &tune);
+                Ok(())
+            }
             (Some(Phase::Open), M::Open(open)) => self.open(id, open.virtual_host.as_str()),
             (Some(Phase::Running), M::UpdateSecret(_)) => {
                 self.send(at, M::UpdateSecretOk(connection::UpdateSecretOk {}));
@@ -128,16 +132,20 @@ impl Broker {
         Ok(())
     }
 
-    fn tune(&mut self, id: ConnectionId, tune: &connection::TuneOk) -> Result<(), Failure> {
+    fn tune(&mut self, id: ConnectionId, tune: &connection::TuneOk) {
         let limits = &self.settings.limits;
-        negotiated("frame_max", tune.frame_max, FRAME_BYTES_MIN, limits.frame_bytes_max)?;
-        negotiated("channel_max", u32::from(tune.channel_max), 1, u32::from(limits.channels_max))?;
-        let Some(known) = self.connections.get_mut(&id) else { return Ok(()) };
+        let fits = negotiated(tune.frame_max, FRAME_BYTES_MIN, limits.frame_bytes_max)
+            && negotiated(u32::from(tune.channel_max), 1, u32::from(limits.channels_max));
+        if !fits {
+            // RabbitMQ tells its log why, and the client nothing.
+            self.end(id);
+            return;
+        }
+        let Some(known) = self.connections.get_mut(&id) else { return };
         known.frame_max = tune.frame_max;
         known.channels_max = tune.channel_max;
         known.heartbeat = tune.heartbeat;
         known.phase = Phase::Open;
-        Ok(())
     }
 
     fn open(&mut self, id: ConnectionId, vhost: &str) -> Result<(), Failure> {
@@ -180,19 +188,10 @@ impl Broker {
     }
 }
 
-/// Whether a value that a client answered with is one that it may have.
-fn negotiated(name: &str, value: u32, least: u32, most: u32) -> Result<(), Failure> {
-    let failure = |how: &str, bound: u32| {
-        let text = format!("negotiated {name} = {value} is {how} allowed value ({bound})");
-        Failure::new(Code::NotAllowed, text)
-    };
-    if value != 0 && value < least {
-        return Err(failure("lower than the minimum", least));
-    }
-    if most != 0 && (value == 0 || value > most) {
-        return Err(failure("higher than the maximum", most));
-    }
-    Ok(())
+/// Whether a value that a client answered with is one that it may have. 0 stands for no bound.
+fn negotiated(value: u32, least: u32, most: u32) -> bool {
+    let too_large = most != 0 && (value == 0 || value > most);
+    !too_large && (value == 0 || value >= least)
 }
 
 fn capabilities(properties: &FieldTable) -> Capabilities {

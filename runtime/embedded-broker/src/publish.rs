@@ -8,6 +8,7 @@ use amq_protocol::types::{AMQPValue, FieldTable};
 use bytes::Bytes;
 
 use crate::Name;
+use crate::arguments::{TTL_MILLISECONDS_MAX, type_name};
 use crate::broker::{At, Broker, ConnectionId, ack};
 use crate::connection::{Confirms, Publication};
 use crate::deadletter::Reason;
@@ -19,9 +20,6 @@ use crate::queue::{Overflow, QueueId};
 
 /// The pseudo queue that a requester consumes from, and what its addresses begin with.
 pub(crate) const REPLY_TO: &str = "amq.rabbitmq.reply-to";
-
-/// The longest expiration, in milliseconds: as long as a timer of RabbitMQ may be.
-const EXPIRATION_MILLISECONDS_MAX: u64 = 4_294_967_295;
 
 impl Broker {
     /// A whole message has come.
@@ -72,7 +70,7 @@ impl Broker {
     /// The exchange that a client may publish to.
     fn publishable(&self, at: At, name: &str) -> Result<Name, Failure> {
         if name.is_empty() {
-            return Ok("".into());
+            return Ok(self.default_exchange.clone());
         }
         let vhost = self.vhost_name(at);
         let exchange = self.vhosts.get(&vhost).and_then(|vhost| vhost.exchanges.get(name));
@@ -96,8 +94,11 @@ impl Broker {
             let text = expiration.as_str();
             let digits = text.strip_prefix('+').unwrap_or(text);
             let reason = match digits.parse::<u64>() {
-                Ok(number) if number <= EXPIRATION_MILLISECONDS_MAX => return Ok(()),
-                Ok(number) => format!("{{value_too_big,{number}}}"),
+                Ok(number) if i64::try_from(number).is_ok_and(|number| number <= TTL_MILLISECONDS_MAX) => return Ok(()),
+                Ok(number) => format!("{{value_too_large,{number}}}"),
+                Err(_) if !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    format!("{{value_too_large,{digits}}}")
+                }
                 Err(_) => match text.parse::<i64>() {
                     Ok(number) => format!("{{value_negative,{number}}}"),
                     Err(_) => unparsed(text),
@@ -282,9 +283,7 @@ impl Broker {
 fn unparsed(text: &str) -> String {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     match text.split_at_checked(digits) {
-        Some((number, rest)) if digits > 0 => {
-            format!("{{leftover_string,\"{rest}\"}}, {number}").replacen(&format!(", {number}"), "", 1)
-        }
+        Some((_, rest)) if digits > 0 => format!("{{leftover_string,\"{rest}\"}}"),
         _ => "no_integer".to_owned(),
     }
 }
@@ -293,18 +292,17 @@ fn unparsed(text: &str) -> String {
 fn further_keys(headers: &FieldTable) -> Result<Vec<String>, Failure> {
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {
-        let refused = |kind: &str| Failure::precondition(format!("{{unacceptable_type_in_header,{name:?},{kind}}}"));
+        let refused = |kind: &str| {
+            Failure::precondition(format!("invalid message: {{unacceptable_type_in_header,{name:?},{kind}}}"))
+        };
         match headers.inner().get(name) {
             None => {}
             Some(AMQPValue::FieldArray(array)) => {
-                for value in array.as_slice() {
-                    match value {
-                        AMQPValue::LongString(key) => keys.push(key.to_string()),
-                        other => return Err(refused(crate::arguments::type_name(other))),
-                    }
-                }
+                // What is no text is no key.
+                let texts = array.as_slice().iter().filter_map(AMQPValue::as_long_string);
+                keys.extend(texts.map(ToString::to_string));
             }
-            Some(other) => return Err(refused(crate::arguments::type_name(other))),
+            Some(other) => return Err(refused(type_name(other))),
         }
     }
     Ok(keys)

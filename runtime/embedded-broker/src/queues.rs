@@ -27,9 +27,11 @@ impl Broker {
                 Ok(())
             }
             M::Unbind(unbind) => {
-                let destination = self.queue_destination(at, unbind.queue.as_str(), unbind.exchange.as_str())?;
-                let key = self.binding_key(at, unbind.queue.as_str(), unbind.routing_key.as_str());
-                self.unbind(at, unbind.exchange.as_str(), &destination, &key, &unbind.arguments)?;
+                let destination = self.queue_destination(at, unbind.queue.as_str(), unbind.exchange.as_str());
+                if let Some(destination) = known(destination)? {
+                    let key = self.binding_key(at, unbind.queue.as_str(), unbind.routing_key.as_str());
+                    self.unbind(at, unbind.exchange.as_str(), &destination, &key, &unbind.arguments)?;
+                }
                 self.send(at, M::UnbindOk(queue::UnbindOk {}));
                 Ok(())
             }
@@ -243,6 +245,15 @@ pub(crate) fn not_default(exchange: &str) -> Result<(), Failure> {
         return Err(Failure::new(Code::AccessRefused, "operation not permitted on the default exchange"));
     }
     Ok(())
+}
+
+/// What a binding to be removed leads to; nothing where that is not there, for then it is removed already.
+pub(crate) fn known(destination: Result<Destination, Failure>) -> Result<Option<Destination>, Failure> {
+    match destination {
+        Ok(destination) => Ok(Some(destination)),
+        Err(Failure { code: Code::NotFound, .. }) => Ok(None),
+        Err(failure) => Err(failure),
+    }
 }
 
 fn locked(queue: &Queue) -> Failure {
