@@ -62,9 +62,8 @@ async fn what_is_saved_runs_and_what_does_not_compile_is_shown() {
     fs::write(&source, format!("{text}\nint broken(")).unwrap();
     see(&lines, &["swapped", "handler.c", "error: expected"]).await;
     let url = url(&lines);
-    let published =
-        host::run(folder.path(), &["publish", "--amqp-url", &url, "--routing-key", "hello", "--body", "Eve"]);
-    published.await.success();
+    let publish = ["publish", "--amqp-url", &url, "--routing-key", "hello", "--body", "Eve"];
+    host::run(folder.path(), &publish).await.success();
     see(&lines, &["error: expected", "hello | welcoming Eve", "2 acked"]).await;
 
     let children = process::children(dev.id());

@@ -284,7 +284,7 @@ impl Broker {
         }
         let queues: Vec<_> = consumers.into_iter().filter_map(|consumer| self.remove_consumer(consumer)).collect();
         for unacked in unacked.into_values() {
-            self.requeue(unacked.queue, unacked.entry);
+            self.requeue(unacked.queue, unacked.entry, true);
         }
         for queue in queues {
             self.delete_if_unused(queue);

@@ -21,7 +21,7 @@ pub struct QueueId(pub(crate) u64);
 pub(crate) struct Place {
     /// Less for what is more urgent.
     rank: u8,
-    /// False for what came back to a quorum queue that counts deliveries: it goes first.
+    /// False for what came back to a quorum queue that counts deliveries, or whose channel ended: it goes first.
     fresh: bool,
     number: u64,
 }
@@ -137,7 +137,13 @@ impl Queue {
         self.ready.insert(entry.place, entry);
     }
 
-    /// Where an entry goes that came back to a quorum queue.
+    /// Where an entry goes that comes back to a quorum queue since its channel ended: to the front, in the old order.
+    pub(crate) fn returned(&self, mut entry: Entry) -> Entry {
+        entry.place.fresh = false;
+        entry
+    }
+
+    /// Where an entry goes that a client gives back to a quorum queue.
     pub(crate) fn moved(&mut self, mut entry: Entry) -> Entry {
         entry.place.fresh = self.options.arguments.delivery_limit.is_none();
         entry.place.number = self.next_number;

@@ -55,7 +55,7 @@ impl Broker {
             }
         }
         match verdict {
-            Verdict::Requeue => return self.requeue(queue, entry),
+            Verdict::Requeue => return self.requeue(queue, entry, false),
             Verdict::DeadLetter => self.dead_letter(queue, entry, Reason::Rejected),
             Verdict::Done => {}
         }
@@ -81,7 +81,7 @@ impl Broker {
 
     /// Puts a delivered message back to its queue: to its old place, or, where the queue counts deliveries, in front of
     /// or behind the others.
-    pub(crate) fn requeue(&mut self, id: QueueId, mut entry: Entry) {
+    pub(crate) fn requeue(&mut self, id: QueueId, mut entry: Entry, channel_ended: bool) {
         let Some(queue) = self.queues.get_mut(&id) else { return };
         queue.unacked = queue.unacked.saturating_sub(1);
         entry.redelivered = true;
@@ -91,7 +91,7 @@ impl Broker {
                 self.dead_letter(id, entry, Reason::DeliveryLimit);
                 return;
             }
-            entry = queue.moved(entry);
+            entry = if channel_ended { queue.returned(entry) } else { queue.moved(entry) };
         }
         queue.insert(entry);
         self.mark(id);
