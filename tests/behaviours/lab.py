@@ -16,6 +16,9 @@ SOON = 10.0
 # How long it is watched that nothing happens, in seconds.
 QUIET = 0.25
 
+# Distinguishes the names of this run from those of an earlier one.
+RUN = f"{time.time_ns() // 1_000_000 % 2**32:08x}"
+
 CHECKS = []
 
 
@@ -36,7 +39,7 @@ class Lab:
         self.url = url
         self.address = urlparse(url)
         self.vhost = unquote(self.address.path[1:]) or "/"
-        self.prefix = f"c{number}-"
+        self.prefix = f"c{number}-{RUN}-"
         self.opened = []
 
     def name(self, name):

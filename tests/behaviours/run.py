@@ -1,4 +1,4 @@
-"""Prints what an AMQP broker does, one line of JSON for each check: run.py URL. The vhost of the URL is to be empty."""
+"""Prints what an AMQP broker does, one line of JSON for each check: run.py URL. It leaves queues behind."""
 
 import sys
 

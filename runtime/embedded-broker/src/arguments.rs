@@ -94,8 +94,8 @@ impl Reader<'_> {
 
     fn number(&self, name: &str, most: i64) -> Result<Option<u64>, Failure> {
         let Some(value) = self.table.inner().get(name) else { return Ok(None) };
-        let number =
-            integer(value).ok_or_else(|| self.failure(name, &format!("\"expected integer, got {}\"", type_name(value))))?;
+        let number = integer(value)
+            .ok_or_else(|| self.failure(name, &format!("\"expected integer, got {}\"", type_name(value))))?;
         if number > most {
             return Err(self.failure(name, &format!("{{value_too_large,{number}}}")));
         }
@@ -180,7 +180,11 @@ impl QueueArguments {
             dead_letter_key,
             priority_max,
             single_active: reader.boolean("x-single-active-consumer")?,
-            delivery_limit: table.inner().get("x-delivery-limit").and_then(integer).and_then(|most| most.try_into().ok()),
+            delivery_limit: table
+                .inner()
+                .get("x-delivery-limit")
+                .and_then(integer)
+                .and_then(|most| most.try_into().ok()),
         })
     }
 }

@@ -29,9 +29,10 @@ impl Broker {
             }
             let most = connection.channels_max;
             if connection.channels.len() >= usize::from(most) {
-                let text =
-                    format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
-                return Err(Failure::new(Code::NotAllowed, text));
+                let text = format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
+                // RabbitMQ names no method here.
+                self.fail(At { channel: 0, ..at }, (0, 0), &Failure::new(Code::NotAllowed, text));
+                return Ok(());
             }
             connection.channels.insert(at.channel, Channel::default());
             self.send(at, channel::AMQPMethod::OpenOk(channel::OpenOk {}));

@@ -224,9 +224,9 @@ fn check_match(arguments: &FieldTable) -> Result<(), Failure> {
     match arguments.inner().get("x-match") {
         None => Ok(()),
         Some(AMQPValue::LongString(how)) if MATCHES.iter().any(|known| known.as_bytes() == how.as_bytes()) => Ok(()),
-        Some(AMQPValue::LongString(how)) => {
-            Err(Failure::precondition(format!("Invalid x-match field value <<\"{how}\">>; expected all, any, all-with-x, or any-with-x")))
-        }
+        Some(AMQPValue::LongString(how)) => Err(Failure::precondition(format!(
+            "Invalid x-match field value <<\"{how}\">>; expected all, any, all-with-x, or any-with-x"
+        ))),
         Some(other) => Err(Failure::precondition(format!(
             "Invalid x-match field type {} (value {}); expected longstr",
             type_name(other),

@@ -292,7 +292,9 @@ fn unparsed(text: &str) -> String {
 fn further_keys(headers: &FieldTable) -> Result<Vec<String>, Failure> {
     let mut keys = Vec::new();
     for name in ["CC", "BCC"] {
-        let refused = |kind: &str| Failure::precondition(format!("invalid message: {{unacceptable_type_in_header,{name:?},{kind}}}"));
+        let refused = |kind: &str| {
+            Failure::precondition(format!("invalid message: {{unacceptable_type_in_header,{name:?},{kind}}}"))
+        };
         match headers.inner().get(name) {
             None => {}
             Some(AMQPValue::FieldArray(array)) => {

@@ -320,6 +320,8 @@ async fn write(mut stream: OwnedWriteHalf, id: ConnectionId, shared: &Shared, so
                 }
                 None => wait.await,
             }
+            // What is on its way by now goes along in the same write.
+            tokio::task::yield_now().await;
             continue;
         }
         for item in output.items {

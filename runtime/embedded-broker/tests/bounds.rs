@@ -1,5 +1,7 @@
 //! What bounds the broker, and that nothing that is sent to it makes it panic.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 mod peer;
 
 use amq_protocol::frame::{AMQPContentHeader, AMQPFrame, WriteContext, gen_frame};

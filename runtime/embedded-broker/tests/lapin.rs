@@ -1,5 +1,7 @@
 //! The TCP server with a client that knows nothing of it.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 use std::time::Duration;
 
 use futures_util::StreamExt;

@@ -1,5 +1,7 @@
 //! Random sequences of what clients do, against what has to hold whatever they do.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails, and says where")]
+
 mod peer;
 
 use std::collections::BTreeMap;
