@@ -47,3 +47,18 @@ async fn planted_mistakes_are_found_on_a_stopped_clock() {
     }
     assert!(missed.is_empty() && seen.is_empty(), "not found: {missed:?}; found after all: {seen:?}");
 }
+
+/// The simulation is the host's sources with the host's libraries, but for lapin.
+#[test]
+fn the_simulation_has_the_hosts_dependencies() {
+    let dependencies = |file: &str| {
+        let text = std::fs::read_to_string(places::root().join(file)).unwrap();
+        let (_, text) = text.split_once("\n[dependencies]\n").unwrap();
+        let lines = text.split("\n[").next().unwrap().lines();
+        let names = lines.filter_map(|line| line.split(['.', ' ']).next()).filter(|name| !name.is_empty());
+        names.map(str::to_owned).collect::<std::collections::BTreeSet<_>>()
+    };
+    let of_host = dependencies("runtime/Cargo.toml");
+    assert!(of_host.contains("lapin") && of_host.len() > 30, "{of_host:?}");
+    assert_eq!(of_host, dependencies("simulation/Cargo.toml"));
+}
