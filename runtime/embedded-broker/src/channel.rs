@@ -29,7 +29,8 @@ impl Broker {
             }
             let most = connection.channels_max;
             if connection.channels.len() >= usize::from(most) {
-                let text = format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
+                let text =
+                    format!("number of channels opened ({most}) has reached the negotiated channel_max ({most})");
                 // RabbitMQ names no method here.
                 self.fail(At { channel: 0, ..at }, (0, 0), &Failure::new(Code::NotAllowed, text));
                 return Ok(());
