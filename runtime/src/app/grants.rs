@@ -186,6 +186,9 @@ impl Grantor {
     }
 }
 
+/// Names and values.
+type Variables = Vec<(String, String)>;
+
 /// The variables and the arguments of a command, its secrets among the former.
 ///
 /// Errors: the manifest grants them to what is no command.
@@ -193,7 +196,7 @@ pub(super) fn of_command(
     manifest: &Manifest,
     command: bool,
     secrets: &BTreeMap<String, Secret>,
-) -> Result<(Vec<(String, String)>, Vec<String>), LoadError> {
+) -> Result<(Variables, Vec<String>), LoadError> {
     let grant = &manifest.grant;
     for (key, given) in [("env", !grant.env.is_empty()), ("args", !grant.args.is_empty())] {
         if given && !command {

@@ -74,11 +74,16 @@ impl Replay {
         while let Some(line) = lines.next()? {
             let result = handler.handle(&executor, &line.recorded)?;
             if self.json {
-                let mut row = match &result {
-                    Ok(outcome) => json!({ "outcome": outcome::json::of(outcome).map_err(anyhow::Error::from)? }),
-                    Err(Failure { kind, error }) => json!({ "failure": kind.as_str(), "error": error }),
+                let number = line.number;
+                let row = match &result {
+                    Ok(outcome) => {
+                        let outcome = outcome::json::of(outcome).map_err(anyhow::Error::from)?;
+                        json!({ "line": number, "outcome": outcome })
+                    }
+                    Err(Failure { kind, error }) => {
+                        json!({ "line": number, "failure": kind.as_str(), "error": error })
+                    }
                 };
-                row["line"] = json!(line.number);
                 println!("{row}");
             } else {
                 println!("{}: {}", line.number, shown(&result));

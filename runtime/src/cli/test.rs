@@ -354,7 +354,9 @@ fn fields(ended: &Ended) -> Vec<(String, Json)> {
             let differences = steps.iter().flat_map(|step| {
                 step.differences.iter().map(|difference| {
                     let mut row = json_of(difference);
-                    row["delivery"] = json!(step.number);
+                    if let Some(row) = row.as_object_mut() {
+                        row.insert("delivery".into(), json!(step.number));
+                    }
                     row
                 })
             });

@@ -46,7 +46,7 @@ fn accept(delivery: &mut dyn TableLike, inline: bool, expect: &Expect, got: &Got
         delivery.insert("expect", made);
     }
     let expectation = delivery.get_mut("expect").ok_or("there is no `expect` any more")?;
-    let inline = !expectation.as_table().is_some_and(|table| !table.is_dotted());
+    let inline = expectation.as_table().is_none_or(Table::is_dotted);
     let table = expectation.as_table_like_mut().ok_or("`expect` is no table any more")?;
     match &got.result {
         Err(failure) => {
