@@ -81,6 +81,26 @@ counted("x-delivery-count rises")
 counted("x-delivery-count with a limit", x_delivery_limit=5)
 
 
+def back(name, give_back, **arguments):
+    """Two of four messages are taken and come back: in which order all of them come then."""
+
+    @check(GROUP, name)
+    def observe(lab):
+        connection = lab.connect()
+        channel = connection.channel()
+        queue = quorum(lab, channel, **arguments)
+        publish(channel, queue, b"1", b"2", b"3", b"4")
+        taken = [get(channel, queue, auto_ack=False, wait=3) for _ in range(2)]
+        give_back(connection, channel, taken)
+        other = lab.channel()
+        return [get(other, queue, wait=3).seen()[0] for _ in range(4)]
+
+
+for limit_name, limit_arguments in [("", {}), (", with a limit", {"x_delivery_limit": 5})]:
+    back(f"order after a channel is closed{limit_name}", lambda _, channel, __: channel.close(), **limit_arguments)
+    back(f"order after a connection is closed{limit_name}", lambda connection, *_: connection.close(), **limit_arguments)
+
+
 @check(GROUP, "x-delivery-count by basic.get")
 def counted_get(lab):
     channel = lab.channel()
