@@ -21,7 +21,7 @@ use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, BufReader},
     net::TcpStream,
     process::Command,
-    sync::oneshot,
+    sync::{mpsc, oneshot},
     time::timeout,
 };
 
@@ -52,13 +52,13 @@ pub(super) struct Child {
 }
 
 impl Child {
-    /// Starts `wabbit run` by the same settings, with these flags as well. Each line of its log is told.
+    /// Starts `wabbit run` by the same settings, with these flags as well. The lines of its log go to `lines`, if somebody reads them.
     pub(super) async fn start(
         arguments: &SettingsArgs,
         settings: &Settings,
         broker: Option<&str>,
         flags: impl FnOnce(&mut Command),
-        told: impl Fn(&str) + Send + 'static,
+        lines: Option<mpsc::Sender<String>>,
     ) -> anyhow::Result<Self> {
         let mut command = Command::new(env::current_exe().context("where this program lies")?);
         command.args(["run", "--admin", "127.0.0.1:0"]);
@@ -80,7 +80,7 @@ impl Child {
         let tail = Arc::<Mutex<VecDeque<String>>>::default();
         let (address_sender, address) = oneshot::channel();
         if let Some(log) = process.stderr.take() {
-            tokio::spawn(follow(BufReader::new(log), Arc::clone(&tail), address_sender, told));
+            tokio::spawn(follow(BufReader::new(log), Arc::clone(&tail), address_sender, lines));
         }
         let Ok(Ok(address)) = timeout(START_MAX, address).await else {
             bail!("the host did not start:\n{}", shown(&tail));
@@ -137,7 +137,7 @@ async fn follow(
     mut log: BufReader<tokio::process::ChildStderr>,
     tail: Arc<Mutex<VecDeque<String>>>,
     address: oneshot::Sender<SocketAddr>,
-    told: impl Fn(&str),
+    lines: Option<mpsc::Sender<String>>,
 ) {
     let mut address = Some(address);
     let mut line = Vec::new();
@@ -150,13 +150,16 @@ async fn follow(
             // Whoever started it may have given up.
             _ = address.send(found);
         }
-        told(&text);
         let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
         if tail.len() == TAIL_LINES {
             tail.pop_front();
         }
-        tail.push_back(text);
+        tail.push_back(text.clone());
         drop(tail);
+        if let Some(lines) = &lines {
+            // Who reads them may have ended.
+            _ = lines.send(text).await;
+        }
         line.clear();
     }
 }

@@ -26,7 +26,7 @@ use wabbit_embedded_broker::{Limits, Server};
 use super::{Failed, SettingsArgs, broker, child::Child, executor, new::SdkArgs, settings_with_manifests};
 use crate::{
     app::settings::{Overrides, Settings},
-    project::build::{Build, Event},
+    project::build::Build,
 };
 use rows::{Row, Rows};
 use samples::Samples;
@@ -35,7 +35,7 @@ use sources::Sources;
 
 /// How often the host is asked, and sources are looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Lines of the host's log, and events of the compilers, that wait for the screen. A host that says more waits.
+/// Lines of the host's log that wait for the screen. A host that says more waits.
 const TOLD_MAX: usize = 256;
 /// Keys that were pressed and not seen to.
 const KEYS_MAX: usize = 8;
@@ -149,12 +149,6 @@ async fn listen(address: Option<SocketAddr>) -> anyhow::Result<Server> {
     }
 }
 
-/// What is shown while it goes on.
-enum Told {
-    Log(String),
-    Build(Event),
-}
-
 struct Developer<'d> {
     /// What is compiled; nothing where there are no sources.
     build: Option<Build>,
@@ -168,29 +162,22 @@ struct Developer<'d> {
 
 impl Developer<'_> {
     async fn run(&mut self, arguments: &SettingsArgs, url: Option<&str>) -> anyhow::Result<()> {
-        let (told_sender, mut told) = mpsc::channel(TOLD_MAX);
         let build = self.build.take();
         // What lies there first may not be what the sources are: no message is to meet an old handler.
         if let Some(build) = &build {
             self.sources.look()?;
-            compile(build, self.stop, told_sender.clone(), &mut told, self.screen).await?;
+            compile(build, self.stop, self.screen).await?;
         }
         if self.stop.is_cancelled() {
             return Ok(());
         }
         let state = tempfile::Builder::new().prefix("wabbit-dev-").tempdir()?;
-        let lines = told_sender.clone();
-        let told_line = move |line: &str| {
-            // The reader of the log is not to wait in an executor's thread for the screen.
-            if let Err(error) = lines.try_send(Told::Log(line.to_owned())) {
-                drop(error);
-            }
-        };
+        let (lines, mut log) = mpsc::channel(TOLD_MAX);
         let flags = |command: &mut tokio::process::Command| {
             command.args(["--log-format", "json"]).arg("--state").arg(state.path());
             command.arg("--manifests").arg(&self.settings.manifests).arg("--plugins").arg(&self.settings.plugins);
         };
-        let mut host = Child::start(arguments, self.settings, url, flags, told_line).await?;
+        let mut host = Child::start(arguments, self.settings, url, flags, Some(lines)).await?;
         let mut keys = self.screen.keys(KEYS_MAX)?;
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -201,7 +188,7 @@ impl Developer<'_> {
                 ended = host.ended() => {
                     break Err(anyhow::anyhow!("the host ended with {}:\n{}", ended?, host.tail()));
                 }
-                Some(told) = told.recv() => self.screen.told(told),
+                Some(line) = log.recv() => self.screen.log(&line),
                 Some(key) = keys.recv() => match key {
                     Key::Quit => break Ok(()),
                     Key::Again => self.send_again().await,
@@ -217,8 +204,7 @@ impl Developer<'_> {
                     if let Some(build) = build.as_ref().filter(|_| building.is_none())
                         && self.sources.look()?
                     {
-                        let (stop, sender) = (self.stop.clone(), told_sender.clone());
-                        building = Some(Box::pin(async move { run(build, &stop, &sender).await }));
+                        building = Some(Box::pin(compile(build, self.stop, self.screen)));
                     }
                     let (_, workers) = host.get("/workers").await?;
                     let workers: Vec<Row> = serde_json::from_slice(&workers).context("the host's workers")?;
@@ -270,34 +256,7 @@ impl Developer<'_> {
     }
 }
 
-/// Compiles what changed; what happens goes to the screen by the channel.
-async fn run(build: &Build, stop: &CancellationToken, sender: &mpsc::Sender<Told>) -> anyhow::Result<()> {
-    let tell = |event| {
-        // There are two events for each plugin, and a thousand plugins would only be told of in part.
-        if let Err(error) = sender.try_send(Told::Build(event)) {
-            drop(error);
-        }
-    };
-    Ok(build.run(stop, &tell).await?)
-}
-
-/// The same, shown while it goes on, to its end.
-async fn compile(
-    build: &Build,
-    stop: &CancellationToken,
-    sender: mpsc::Sender<Told>,
-    told: &mut mpsc::Receiver<Told>,
-    screen: &Screen,
-) -> anyhow::Result<()> {
-    let mut building = std::pin::pin!(run(build, stop, &sender));
-    let result = loop {
-        tokio::select! {
-            Some(told) = told.recv() => screen.told(told),
-            result = &mut building => break result,
-        }
-    };
-    while let Ok(told) = told.try_recv() {
-        screen.told(told);
-    }
-    result
+/// Compiles what changed, and shows what happens.
+async fn compile(build: &Build, stop: &CancellationToken, screen: &Screen) -> anyhow::Result<()> {
+    Ok(build.run(stop, &|event| screen.built(event)).await?)
 }

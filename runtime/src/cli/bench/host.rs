@@ -79,7 +79,7 @@ impl Child {
                 command.arg(flag).arg(folder.join(name));
             }
         };
-        let host = child::Child::start(arguments, settings, None, flags, |_| {}).await?;
+        let host = child::Child::start(arguments, settings, None, flags, None).await?;
         let child = Self { host, progress: Mutex::new((Instant::now(), 0)) };
         let consuming = async {
             while child.host.get("/readyz").await?.0 != StatusCode::OK {

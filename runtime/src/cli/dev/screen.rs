@@ -12,8 +12,12 @@ use nix::sys::termios::{SetArg, Termios, tcgetattr, tcsetattr};
 use serde_json::Value as Json;
 use tokio::sync::mpsc;
 
-use super::{Told, rows::Shown};
-use crate::{cli::build::Teller, escape::escape};
+use super::rows::Shown;
+use crate::{
+    cli::build::Teller,
+    escape::escape,
+    project::build::{Built, Event},
+};
 
 /// Workers that have a line of their own; the others are counted.
 const SHOWN_MAX: usize = 20;
@@ -68,14 +72,20 @@ impl Screen {
         }
     }
 
-    /// A line of the host's log, or what became of a compiler.
-    pub(super) fn told(&self, told: Told) {
-        match told {
-            Told::Log(line) => self.say(&of_log(&line)),
-            Told::Build(event) => match &self.lines {
-                Some(lines) => lines.all.suspend(|| self.teller.tell(event)),
-                None => self.teller.tell(event),
-            },
+    /// A line of the host's log.
+    pub(super) fn log(&self, line: &str) {
+        self.say(&of_log(line));
+    }
+
+    /// What happens to a plugin that is compiled.
+    pub(super) fn built(&self, event: Event) {
+        // What did not change is no news each time that something else did.
+        if matches!(event, Event::Ended(_, Ok(Built::Unchanged))) {
+            return;
+        }
+        match &self.lines {
+            Some(lines) => lines.all.suspend(|| self.teller.tell(event)),
+            None => self.teller.tell(event),
         }
     }
 
