@@ -150,12 +150,13 @@ async fn follow(
             // Whoever started it may have given up.
             _ = address.send(found);
         }
-        let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
-        if tail.len() == TAIL_LINES {
-            tail.pop_front();
+        {
+            let mut tail = tail.lock().unwrap_or_else(PoisonError::into_inner);
+            if tail.len() == TAIL_LINES {
+                tail.pop_front();
+            }
+            tail.push_back(text.clone());
         }
-        tail.push_back(text.clone());
-        drop(tail);
         if let Some(lines) = &lines {
             // Who reads them may have ended.
             _ = lines.send(text).await;
