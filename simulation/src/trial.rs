@@ -221,8 +221,11 @@ impl Trial<'_> {
         let mut outputs: BTreeMap<(usize, usize), u64> = BTreeMap::new();
         let mut first = Vec::new();
         for body in take_all(peer, "out").await {
-            let (id, n) = body.split_once('/').unwrap();
-            let output = (id.parse().unwrap(), n.parse().unwrap());
+            let output = body.split_once('/').and_then(|(id, n)| Some((id.parse().ok()?, n.parse().ok()?)));
+            let Some(output) = output else {
+                told.violations.push(format!("an output of no input: {body}"));
+                continue;
+            };
             if !outputs.contains_key(&output) {
                 first.push(output);
             }
