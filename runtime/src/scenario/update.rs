@@ -429,7 +429,7 @@ mod tests {
         check(
             "[[delivery]]\n[[delivery.expect.publications]]\nrouting_key = \"a\"\n",
             &got(Vec::new()),
-            "[[delivery]]\n[delivery.expect]\npublications = []\n",
+            "[[delivery]]\n\n[delivery.expect]\npublications = []\n",
         );
     }
 
