@@ -152,7 +152,16 @@ const RULES: &[Rule] = &[
     },
     Rule {
         says: "no file is longer than 600 lines",
-        within: &["examples", "fuzz", "plugins/src", "runtime/embedded-broker", "runtime/src", "scripts", "sdk", "tests"],
+        within: &[
+            "examples",
+            "fuzz",
+            "plugins/src",
+            "runtime/embedded-broker",
+            "runtime/src",
+            "scripts",
+            "sdk",
+            "tests",
+        ],
         except: &[],
         forbids: Forbids::LinesAbove(600),
         bad: &[LONG],

@@ -1,10 +1,6 @@
 //! Random sequences of what clients do, against what has to hold whatever they do.
 
-#![allow(
-    clippy::unwrap_used,
-    clippy::indexing_slicing,
-    reason = "a test that cannot go on fails, and says where"
-)]
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on fails, and says where")]
 
 mod peer;
 
