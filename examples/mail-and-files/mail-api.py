@@ -11,7 +11,8 @@ class Mails(BaseHTTPRequestHandler):
         granted = self.headers["authorization"] == "Bearer swordfish"
         if granted:
             mail = json.loads(body)
-            print(f"to {mail['to']}: {mail['subject']}", flush=True)
+            # In one piece: several mails may come at once.
+            print(f"to {mail['to']}: {mail['subject']}\n", end="", flush=True)
         self.send_response(202 if granted else 401)
         self.end_headers()
 
