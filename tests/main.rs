@@ -22,6 +22,7 @@ mod compiling;
 mod conformance;
 mod dead;
 mod dedupe;
+mod demo;
 mod dev;
 mod docs;
 mod embedded_broker;
