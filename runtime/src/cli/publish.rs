@@ -4,11 +4,11 @@ use std::{
     future::poll_fn,
     io::{BufRead as _, IsTerminal as _},
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, bail};
-use clap::Args;
+use clap::{Args, ValueEnum};
 use indicatif::{ProgressBar, ProgressStyle};
 use tokio::sync::mpsc;
 
@@ -26,8 +26,36 @@ use crate::{
 
 /// Publications without a verdict at any time.
 const PIPELINED_MAX: usize = 1_000;
-/// A publication of more than this many messages shows how far it is.
+/// Publications that are waited for together, where that is asked for.
+const BATCH: usize = 100;
+/// A publication of more than this many messages shows how far it is, and how fast it was.
 const LONG: u64 = 2_000;
+
+/// How many messages are on their way before a confirm is waited for.
+#[derive(Clone, Copy, PartialEq, ValueEnum)]
+enum Confirms {
+    /// Each message is confirmed before the next is sent
+    Each,
+    /// 100 messages are sent, and all of them are confirmed before the next 100
+    Batch,
+    /// At most 1,000 messages are without a confirm, and none waits for one of its own
+    Pipelined,
+}
+
+impl Confirms {
+    /// How many may be without a confirm.
+    fn window(self) -> usize {
+        match self {
+            Self::Each => 1,
+            Self::Batch => BATCH,
+            Self::Pipelined => PIPELINED_MAX,
+        }
+    }
+
+    fn name(self) -> String {
+        self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
+    }
+}
 
 #[derive(Args)]
 pub(super) struct Publish {
@@ -54,6 +82,9 @@ pub(super) struct Publish {
     /// How often the message is published
     #[arg(long, value_name = "N", default_value_t = 1)]
     count: u64,
+    /// When confirms are waited for; of several ways, separated by commas, each publishes all, and the rates are shown
+    #[arg(long, value_name = "WAY", value_enum, value_delimiter = ',', default_value = "pipelined")]
+    confirms: Vec<Confirms>,
     #[command(flatten)]
     settings: SettingsArgs,
 }
@@ -78,20 +109,55 @@ impl Publish {
     }
 
     async fn publish(self, settings: Settings) -> anyhow::Result<()> {
+        if self.lines && self.confirms.len() > 1 {
+            bail!("`--lines` can be read once; hint: name one way with `--confirms`");
+        }
         let template = self.publication();
         check_carriable(&template, settings.host.max_body).map_err(|failure| anyhow::anyhow!(failure.error))?;
-        let (total, mut bodies) = self.bodies()?;
         let session = Arc::new(Session::connect_to_any(&settings.amqp).await?);
         let mut publisher = Publisher::open(Arc::clone(&session)).await?;
         publisher.probe(&self.exchange).await.with_context(|| format!("exchange `{}`", self.exchange))?;
+        for way in &self.confirms {
+            let began = Instant::now();
+            let tally = self.send_all(*way, &template, &settings, &session, &mut publisher).await?;
+            if tally.returned + tally.nacked + tally.lost > 0 {
+                bail!("{}; hint: bind a queue to the exchange for this routing key", tally.text());
+            }
+            let mut text = tally.text();
+            if self.confirms.len() > 1 || tally.confirmed > LONG {
+                let took = began.elapsed();
+                let rate = tally.confirmed as f64 / took.as_secs_f64();
+                text = format!("{text} in {:.2} s, {rate:.0} a second ({})", took.as_secs_f64(), way.name());
+            }
+            println!("{text}");
+        }
+        publisher.close().await?;
+        session.close().await;
+        Ok(())
+    }
 
+    /// Publishes all, and tells what became of it.
+    async fn send_all(
+        &self,
+        way: Confirms,
+        template: &Publication,
+        settings: &Settings,
+        session: &Session,
+        publisher: &mut Publisher<()>,
+    ) -> anyhow::Result<Tally> {
+        let (total, mut bodies) = self.bodies()?;
         let bar = progress(total);
         let mut tally = Tally::default();
-        let mut open = true;
+        let (mut open, mut filling) = (true, true);
         while open || publisher.pending() > 0 {
+            // A batch is filled, then waited for; in the other ways there is room as soon as one is confirmed.
+            filling = match publisher.pending() {
+                0 => true,
+                pending => pending < way.window() && (filling || way != Confirms::Batch),
+            };
             let mut verdicts = Vec::new();
             tokio::select! {
-                body = bodies.recv(), if open && publisher.pending() < PIPELINED_MAX => match body {
+                body = bodies.recv(), if open && filling => match body {
                     Some(body) => {
                         let publication = Publication { body: body?, ..template.clone() };
                         check_carriable(&publication, settings.host.max_body)
@@ -112,13 +178,7 @@ impl Publish {
             }
         }
         bar.finish_and_clear();
-        publisher.close().await?;
-        session.close().await;
-        if tally.returned + tally.nacked + tally.lost > 0 {
-            bail!("{}; hint: bind a queue to the exchange for this routing key", tally.text());
-        }
-        println!("{}", tally.text());
-        Ok(())
+        Ok(tally)
     }
 
     fn publication(&self) -> Publication {
