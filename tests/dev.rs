@@ -85,6 +85,21 @@ async fn a_manifest_that_is_mended_is_followed() {
     see(&lines, &["worker hello: consuming", "unknown key `prefech`"]).await;
     fs::write(&manifest, format!("{text}\n[consume]\nprefetch = 1\n")).unwrap();
     see(&lines, &["unknown key `prefech`", "worker=hello"]).await;
+
+    // Sources that no manifest names are left alone, until one does.
+    let sources = folder.path().join("plugins/src");
+    fs::create_dir(sources.join("other")).unwrap();
+    for file in fs::read_dir(sources.join("hello")).unwrap().map(|entry| entry.unwrap()) {
+        if file.file_type().unwrap().is_file() {
+            fs::copy(file.path(), sources.join("other").join(file.file_name())).unwrap();
+        }
+    }
+    fs::write(sources.join("hello/handler.c"), "int broken(").unwrap();
+    see(&lines, &["prefech", "error: expected"]).await;
+    assert!(!folder.path().join("plugins/other.wasm").exists(), "{:#?}", lines.all());
+    let other = "plugin = \"other.wasm\"\n\n[[queue]]\nname = \"other\"\n";
+    fs::write(folder.path().join("manifests/other.toml"), other).unwrap();
+    see(&lines, &["error: expected", "plugins/other.wasm", "worker other: consuming"]).await;
     dev.signal(Signal::SIGTERM);
     assert_eq!(dev.ended(LONG).await.code(), Some(0), "{:#?}", lines.all());
 }

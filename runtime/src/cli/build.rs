@@ -16,7 +16,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::{Failed, SettingsArgs, executor, new::SdkArgs, settings};
-use crate::project::build::{Build as Compile, Built, Event, NotBuilt};
+use crate::project::build::{Build as Compile, Built, Event, NotBuilt, Wanted};
 
 /// Plugins that are compiled at once.
 const JOBS_MAX: u64 = 64;
@@ -60,7 +60,7 @@ impl Build {
             sdk: self.sdk.find()?,
             sources,
             plugins: settings.plugins,
-            names: self.names,
+            wanted: Wanted::Named(self.names),
             jobs,
             force: self.force,
         };

@@ -6,6 +6,7 @@ mod screen;
 mod sources;
 
 use std::{
+    collections::BTreeSet,
     net::{Ipv4Addr, SocketAddr},
     path::PathBuf,
     thread::available_parallelism,
@@ -26,7 +27,8 @@ use wabbit_embedded_broker::{Limits, Server};
 use super::{Failed, SettingsArgs, broker, child::Child, executor, new::SdkArgs, settings_with_manifests};
 use crate::{
     app::settings::{Overrides, Settings},
-    project::build::Build,
+    manifest::plugins_named,
+    project::build::{Build, Wanted},
 };
 use rows::{Row, Rows};
 use samples::Samples;
@@ -111,6 +113,7 @@ impl Dev {
         let mut developer = Developer {
             build: None,
             sources: Sources::new(&folder),
+            manifests: Sources::new(&settings.manifests),
             stop: &stop,
             screen,
             settings: &settings,
@@ -122,7 +125,7 @@ impl Dev {
                 sdk: self.sdk.find()?,
                 sources: folder,
                 plugins: settings.plugins.clone(),
-                names: Vec::new(),
+                wanted: Wanted::Files(BTreeSet::new()),
                 jobs: available_parallelism().map_or(1, usize::from),
                 force: false,
             });
@@ -153,6 +156,8 @@ struct Developer<'d> {
     /// What is compiled; nothing where there are no sources.
     build: Option<Build>,
     sources: Sources,
+    /// They say what is to be compiled.
+    manifests: Sources,
     stop: &'d CancellationToken,
     screen: &'d Screen,
     settings: &'d Settings,
@@ -162,10 +167,8 @@ struct Developer<'d> {
 
 impl Developer<'_> {
     async fn run(&mut self, arguments: &SettingsArgs, url: Option<&str>) -> anyhow::Result<()> {
-        let build = self.build.take();
         // What lies there first may not be what the sources are: no message is to meet an old handler.
-        if let Some(build) = &build {
-            self.sources.look()?;
+        if let Some(build) = self.due()? {
             compile(build, self.stop, self.screen).await?;
         }
         if self.stop.is_cancelled() {
@@ -201,8 +204,8 @@ impl Developer<'_> {
                     }
                 }
                 _ = look.tick() => {
-                    if let Some(build) = build.as_ref().filter(|_| building.is_none())
-                        && self.sources.look()?
+                    if building.is_none()
+                        && let Some(build) = self.due()?
                     {
                         building = Some(Box::pin(compile(build, self.stop, self.screen)));
                     }
@@ -220,6 +223,19 @@ impl Developer<'_> {
         }
         result?;
         host.stop().await
+    }
+
+    /// What is to be compiled, where anything changed: of all sources, those that the manifests name.
+    fn due(&mut self) -> anyhow::Result<Option<Build>> {
+        let Some(build) = &mut self.build else { return Ok(None) };
+        let changed = [self.sources.look()?, self.manifests.look()?];
+        if !changed.contains(&true) {
+            return Ok(None);
+        }
+        let folder = &self.settings.manifests;
+        let plugins = plugins_named(folder).with_context(|| format!("cannot read `{}`", folder.display()))?;
+        build.wanted = Wanted::Files(plugins);
+        Ok(Some(build.clone()))
     }
 
     /// Sends what is to be sent at the start, once its worker consumes.
@@ -257,6 +273,6 @@ impl Developer<'_> {
 }
 
 /// Compiles what changed, and shows what happens.
-async fn compile(build: &Build, stop: &CancellationToken, screen: &Screen) -> anyhow::Result<()> {
+async fn compile(build: Build, stop: &CancellationToken, screen: &Screen) -> anyhow::Result<()> {
     Ok(build.run(stop, &|event| screen.built(event)).await?)
 }

@@ -12,8 +12,8 @@ pub(crate) mod values;
 use std::{collections::BTreeMap, fmt, path::PathBuf, time::Duration};
 
 pub use limits::Ceilings;
-pub(crate) use parse::secret;
 pub use parse::{parse, read_folder};
+pub(crate) use parse::{plugins_named, secret};
 pub use values::{HttpGrant, Pattern, PublishGrant};
 
 use crate::{delivery::Table, sandbox::Digest};

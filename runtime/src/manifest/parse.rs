@@ -23,6 +23,7 @@ use crate::{
     settle::ladder::{DELAY_MAX, DELAY_MIN},
 };
 
+pub(crate) use folder::plugins_named;
 pub use folder::read_folder;
 pub(crate) use grant::secret;
 

@@ -1,7 +1,7 @@
 //! Compiling plugins: side by side, only what changed, and each by the script of its language.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fs::{self, File, TryLockError},
     io,
     path::{Path, PathBuf},
@@ -40,7 +40,7 @@ const NOT_IN_PLUGIN: &[&str] = &[scenarios::FOLDER];
 const NOT_IN_PLUGINS: &[&str] = &["template", "conformance", "test", "README.md"];
 
 /// What is to be compiled, and how.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Build {
     /// The folder of SDKs.
     pub sdk: PathBuf,
@@ -48,12 +48,21 @@ pub struct Build {
     pub sources: PathBuf,
     /// Where compiled plugins go.
     pub plugins: PathBuf,
-    /// Which plugins; all where none is named.
-    pub names: Vec<String>,
+    /// Which plugins.
+    pub wanted: Wanted,
     /// How many are compiled at once.
     pub jobs: usize,
     /// Whether what did not change is compiled, too.
     pub force: bool,
+}
+
+/// Which plugins are compiled.
+#[derive(Debug, Clone)]
+pub enum Wanted {
+    /// Those of these names, in kebab case or snake case, or all where none is named. One without sources is an error.
+    Named(Vec<String>),
+    /// Those whose files have these names. One without sources comes from elsewhere.
+    Files(BTreeSet<String>),
 }
 
 /// What happens to a plugin.
@@ -112,7 +121,10 @@ impl Build {
     pub async fn run(&self, stop: &CancellationToken, told: &impl Fn(Event)) -> Result<(), Error> {
         let languages = language::all(&self.sdk)?;
         let all = sources::list(&self.sources)?;
-        let chosen = sources::chosen(&all, &self.names).map_err(Error::Other)?;
+        let chosen = match &self.wanted {
+            Wanted::Named(names) => sources::chosen(&all, names).map_err(Error::Other)?,
+            Wanted::Files(files) => all.iter().filter(|source| files.contains(&source.file)).collect(),
+        };
         let clashes = clashes(&all);
         if chosen.is_empty() {
             return Ok(());

@@ -42,6 +42,17 @@ pub fn read_folder(folder: &Path, ceilings: &Ceilings, wanted: impl Fn(&Path) ->
     Ok(Folder { manifests, problems })
 }
 
+/// The files of plugins that manifests name, also those manifests with which something else is wrong.
+pub(crate) fn plugins_named(folder: &Path) -> io::Result<BTreeSet<String>> {
+    let mut plugins = BTreeSet::new();
+    for path in files(folder)? {
+        let Ok(text) = text_in(folder, Path::new(path.file_name().unwrap_or_default())) else { continue };
+        let Ok(top) = text.parse::<toml::Table>() else { continue };
+        plugins.extend(top.get("plugin").and_then(toml::Value::as_str).map(str::to_owned));
+    }
+    Ok(plugins)
+}
+
 /// The manifests' paths, sorted. What editors leave beside a file while it is changed is passed over.
 fn files(folder: &Path) -> io::Result<Vec<PathBuf>> {
     let mut paths = Vec::new();
