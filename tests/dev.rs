@@ -73,6 +73,28 @@ async fn what_is_saved_runs_and_what_does_not_compile_is_shown() {
     assert!(children.iter().all(|id| !process::is_running(*id)), "{children:?}");
 }
 
+/// On a terminal the workers stand below what passes, keys send samples, and the terminal is left as it was.
+#[tokio::test]
+async fn keys_send_samples_on_a_terminal() {
+    let folder = places::folder("dev-terminal");
+    let sdk = places::root().join("sdk").canonicalize().unwrap().display().to_string();
+    host::run(folder.path(), &["new", "c", "hello", "--sdk", &sdk]).await.success();
+    let mut command = process::bound("python3");
+    command.arg(places::root().join("tests/fixtures/terminal.py").canonicalize().unwrap());
+    command.args(["1 hello=1", "hello | greeting Ada=s", "2 acked=9", "there is no worker 9=q", "--"]);
+    // By the words of a command that has its environment in order.
+    let dev = host::wabbit(folder.path());
+    command.current_dir(folder.path()).envs(dev.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.env("TERM", "xterm").arg(places::build().join("wabbit")).args(["dev", "--sdk", &sdk, "--listen", "127.0.0.1:0"]);
+    let shown = process::run("a terminal", command, LONG).await.success();
+    let last = ["not seen: []", "exit code 0, the terminal as before: True"];
+    assert!(shown.ends_with(&format!("{}\n{}\n", last[0], last[1])), "{shown}");
+    // What is done, and what can be done.
+    for part in ["plugins/hello.wasm", "consuming", "1 acked", "2 acked", "1-9 send the worker's sample"] {
+        assert!(shown.contains(part), "no `{part}`: {shown}");
+    }
+}
+
 /// A worker that cannot run says why, and runs once it can.
 #[tokio::test]
 async fn a_manifest_that_is_mended_is_followed() {

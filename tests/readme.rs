@@ -97,6 +97,7 @@ fn share_builds(clone: &Path) {
         }
     };
     fs::create_dir(clone.join("target")).unwrap();
+    share(Path::new("target/clients"));
     share(Path::new("target/python"));
     share(Path::new("plugins/src/.build/.rust-target"));
     for entry in fs::read_dir(root.join("sdk")).unwrap() {
