@@ -73,6 +73,10 @@ hostile: setup guests ## try N hostile deliveries of SEED, and see that the sand
 reloads: setup guests ## make N changes of plugins and manifests by SEED under load, and see that nothing is lost
 	@N='$(N)' SEED='$(SEED)' RATE='$(RATE)' scripts/reloads
 
+.PHONY: gallery
+gallery: setup guests ## play every row of the gallery, or ROW, at full size or with N messages
+	@ROW='$(ROW)' N='$(N)' scripts/gallery
+
 .PHONY: fuzz
 fuzz: ## fuzz what others write, for T seconds a target, or run one CASE again
 	@T='$(T)' CASE='$(CASE)' scripts/fuzz
@@ -86,11 +90,12 @@ guests: plugins ## compile the handlers that the tests run
 	@scripts/build-guests
 
 .PHONY: setup
-setup: ## install what is missing: RabbitMQ, Python packages, Rust targets, compilers of the tested languages
+setup: ## install what is missing: RabbitMQ, other clients, Rust targets, compilers of the tested languages
 	@scripts/require-rust
 	@scripts/require-rabbitmq
 	@scripts/require-python
 	@scripts/languages setup $(TESTED)
+	@scripts/require-clients
 
 .PHONY: toolchains
 toolchains: ## install the compilers of all languages

@@ -28,6 +28,7 @@ mod docs;
 mod embedded_broker;
 mod faults;
 mod files;
+mod gallery;
 mod grants;
 mod headers;
 mod hostile;
