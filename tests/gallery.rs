@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use futures_util::FutureExt;
 
+use crate::harness::broker::Broker;
 use rows::{ROWS, Row, play, refuse_a_second_handler};
 use stage::{Setting, Stage};
 
@@ -125,18 +126,21 @@ async fn three_workers_in_a_row_recommend_what_was_bought() {
     everywhere("pipeline").await;
 }
 
-/// `make gallery`: all rows, or `ROW`, at full size or with so many as `N` says. A table in markdown on stdout.
+/// `make gallery`: all rows, or `ROW`, at full size or, within that, as near to `N` as a row allows. A table in markdown
+/// on stdout.
 #[ignore = "takes minutes; `make gallery` runs it"]
 #[tokio::test(flavor = "multi_thread")]
 async fn all_rows() {
     let given = |name: &str| env::var(name).ok().filter(|value| !value.is_empty());
     let only = given("ROW").map(|name| row(&name).name);
     let number: Option<usize> = given("N").map(|text| text.parse().unwrap());
+    // Starting a broker is no part of a row.
+    Broker::ours().await;
     println!("| row | broker | messages | time | verdict |\n|---|---|---:|---:|---|");
     let (mut failed, mut notes) = (0, String::new());
     for row in ROWS.iter().filter(|row| only.is_none_or(|name| name == row.name)) {
         for (setting, broker) in [(Setting::RabbitMq, "RabbitMQ"), (Setting::Embedded, "embedded")] {
-            let messages = number.unwrap_or(row.full);
+            let messages = number.map_or(row.full, |number| number.clamp(row.small, row.full));
             let began = Instant::now();
             let verdict = match attempt(setting, row, messages).await {
                 Ok(measured) => {
