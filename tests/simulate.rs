@@ -13,17 +13,6 @@ const SEEDS_FOR_A_MISTAKE: u32 = 1_500;
 /// For all of the seeds.
 const LONG: Duration = Duration::from_secs(600);
 
-/// What is not seen here, and why not. The campaign of faults finds all of it.
-const NOT_SEEN: &[(&str, &str)] = &[
-    ("copy-not-mandatory", "no dead-letter queue goes away"),
-    ("nack-ignored", "no output queue is full"),
-    ("loss-ignored", "no exchange goes away"),
-    ("returns-by-carrier", "no binding goes away"),
-    ("missing-exchange-swallowed", "no exchange goes away"),
-    ("prefetch-ignored", "nobody counts what is unsettled"),
-    ("memory-leaks", "a trial is too short to tell"),
-];
-
 async fn simulate(mistake: &str, seeds: u32, more: &[&str]) -> Output {
     let root = places::root().canonicalize().unwrap();
     let mut command = host::simulation(&root);
@@ -44,9 +33,9 @@ async fn planted_mistakes_are_found_on_a_stopped_clock() {
     let text = std::fs::read_to_string(places::root().join("tests/faults/mistakes.toml")).unwrap();
     let (_, text) = text.split_once("[[mistake]]").unwrap();
     let built: Vec<_> = text.lines().filter_map(|line| line.strip_prefix("name = \"")?.strip_suffix('"')).collect();
-    assert!(NOT_SEEN.iter().all(|(name, _)| built.contains(name)), "{built:?}");
+    assert!(built.len() > 20, "{built:?}");
     let mut missed = Vec::new();
-    for mistake in built.iter().filter(|mistake| !NOT_SEEN.iter().any(|(name, _)| name == *mistake)) {
+    for mistake in &built {
         let told = simulate(mistake, SEEDS_FOR_A_MISTAKE, &["--first"]).await;
         if told.code != 1 || !told.stderr.contains("repeat it with") {
             missed.push((*mistake, told));

@@ -32,6 +32,8 @@ use trial::{Folder, Told};
 const TRIAL_MAX: Duration = Duration::from_secs(60);
 /// Failures that are told; the others are counted.
 const TOLD_MAX: usize = 10;
+/// The memory that all trials together may keep, in bytes. They take a third of it.
+const RESIDENT_MAX: u64 = 1 << 30;
 
 /// Runs the host by many seeds, and looks whether a message was lost
 #[derive(Parser)]
@@ -94,7 +96,11 @@ fn main() -> ExitCode {
                     if arguments.verbose {
                         eprintln!("{scenario:#?}");
                     }
-                    let told = watched(seed, || trial::run(&scenario, &folder));
+                    let mut told = watched(seed, || trial::run(&scenario, &folder));
+                    let resident = resident();
+                    if resident > RESIDENT_MAX {
+                        told.violations.push(format!("{resident} bytes are kept in memory, of at most {RESIDENT_MAX}"));
+                    }
                     add(&mut sum.lock().unwrap(), &scenario, told);
                 }
             });
@@ -132,6 +138,13 @@ fn add(sum: &mut Sum, scenario: &Scenario, told: Told) {
         }
         sum.failed.push((scenario.seed, told.violations));
     }
+}
+
+/// The memory of this process, in bytes.
+fn resident() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse::<u64>().unwrap() * 1024
 }
 
 /// Ends the program where a trial does not end.

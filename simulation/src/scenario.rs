@@ -8,6 +8,8 @@ use serde_json::json;
 
 /// Frames of a trial in which faults happen, at most.
 const STEPS_MAX: u64 = 1_500;
+/// Outputs of an input, at most.
+const OUTPUTS_MAX: i32 = 4;
 
 /// What an input asks its handler for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,7 +38,7 @@ impl Command {
     fn any(rng: &mut Rng) -> Self {
         match rng.u8(..16) {
             0..=2 => Self::Ack,
-            3..=6 => Self::Publish(rng.usize(1..=4)),
+            3..=6 => Self::Publish(rng.usize(1..=OUTPUTS_MAX as usize)),
             7..=8 => Self::Route(rng.usize(1..=3)),
             9..=10 => Self::Retry,
             11 => Self::Requeue,
@@ -78,7 +80,7 @@ impl Command {
     }
 }
 
-/// What somebody does to the files.
+/// What somebody does to the files, or at the broker.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// Another version of the plugin.
@@ -87,6 +89,26 @@ pub enum Change {
     Manifest,
     /// The host is stopped in order, and started again.
     Restart,
+    /// The outputs are bound to the worker's exchange no more, for this long.
+    Unbind(Duration),
+    /// The worker's exchange is deleted, and there again after this long.
+    DeleteExchange(Duration),
+    /// The dead letters are taken out, and their queue is deleted.
+    DeleteDeadLetters,
+}
+
+impl Change {
+    fn any(rng: &mut Rng) -> Self {
+        let time = Duration::from_millis(rng.u64(1..=3_000));
+        match rng.u8(..6) {
+            0 => Self::Plugin,
+            1 => Self::Manifest,
+            2 => Self::Restart,
+            3 => Self::Unbind(time),
+            4 => Self::DeleteExchange(time),
+            _ => Self::DeleteDeadLetters,
+        }
+    }
 }
 
 /// See the top of the file.
@@ -114,6 +136,8 @@ pub struct Scenario {
     pub faults: Vec<(u64, Fault)>,
     /// What is changed before which input.
     pub changes: Vec<(usize, Change)>,
+    /// How many outputs have room in their queue, which refuses the others, and is emptied now and then.
+    pub room: Option<i32>,
 }
 
 impl Scenario {
@@ -130,13 +154,8 @@ impl Scenario {
         let faults = if rng.u8(..4) == 0 { 0 } else { rng.usize(1..=4) };
         let mut faults: Vec<_> = (0..faults).map(|_| (rng.u64(..STEPS_MAX), fault(&mut rng))).collect();
         faults.sort_by_key(|(step, _)| *step);
-        let changes = if rng.u8(..4) == 0 { rng.usize(1..=2) } else { 0 };
-        let mut changes: Vec<_> = (0..changes)
-            .map(|_| {
-                let change = [Change::Plugin, Change::Manifest, Change::Restart][rng.usize(..3)];
-                (rng.usize(..inputs.len()), change)
-            })
-            .collect();
+        let changes = if rng.bool() { rng.usize(1..=3) } else { 0 };
+        let mut changes: Vec<_> = (0..changes).map(|_| (rng.usize(..inputs.len()), Change::any(&mut rng))).collect();
         changes.sort_by_key(|(input, _)| *input);
         let (prefetch, breaker) = (rng.u16(1..=20), rng.u8(..4) == 0);
         if breaker {
@@ -159,7 +178,22 @@ impl Scenario {
             inputs,
             faults,
             changes,
+            // With a breaker, what never fits would be tried for as long.
+            room: (rng.u8(..6) == 0).then(|| rng.i32(if breaker { OUTPUTS_MAX } else { 1 }..=6)),
         }
+    }
+
+    /// Whether the broker may refuse or return outputs that it would take at other times.
+    pub fn is_troubled(&self) -> bool {
+        let troubles = |change: &Change| matches!(change, Change::Unbind(_) | Change::DeleteExchange(_));
+        self.room.is_some() || self.changes.iter().any(|(_, change)| troubles(change))
+    }
+
+    /// The most deliveries that may be unsettled at any time. A worker that is consumed anew begins before the old one
+    /// ends.
+    pub fn unacked_max(&self) -> usize {
+        let is_anew = self.changes.iter().any(|(_, change)| *change == Change::Manifest);
+        if is_anew { 2 * usize::from(self.prefetch) + 1 } else { self.prefetch.into() }
     }
 
     /// The manifest, with this prefetch.

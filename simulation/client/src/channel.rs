@@ -20,8 +20,8 @@ use crate::{
     message::{BasicGetMessage, BasicReturnMessage, Delivery},
     options::{
         BasicAckOptions, BasicCancelOptions, BasicConsumeOptions, BasicGetOptions, BasicNackOptions,
-        BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, QueueBindOptions,
-        QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
+        BasicPublishOptions, BasicQosOptions, ConfirmSelectOptions, ExchangeDeclareOptions, ExchangeDeleteOptions,
+        QueueBindOptions, QueueDeclareOptions, QueueDeleteOptions, QueuePurgeOptions,
     },
 };
 
@@ -226,6 +226,11 @@ impl Side {
                 _ = waiting.send(Ok(word(returned)));
             }
         }
+    }
+
+    /// The oldest publication without a confirm.
+    pub(crate) fn oldest(&self) -> Option<u64> {
+        self.unconfirmed.keys().next().copied()
     }
 
     /// A message has come.
@@ -491,6 +496,16 @@ impl Channel {
         self.call(AMQPClass::Exchange(exchange::AMQPMethod::Declare(declare))).await.map(drop)
     }
 
+    /// Deletes an exchange.
+    ///
+    /// # Errors
+    /// As of every call.
+    pub async fn exchange_delete(&self, exchange: ShortString, options: ExchangeDeleteOptions) -> Result<()> {
+        let ExchangeDeleteOptions { if_unused, nowait } = options;
+        let delete = exchange::Delete { exchange, if_unused, nowait };
+        self.call(AMQPClass::Exchange(exchange::AMQPMethod::Delete(delete))).await.map(drop)
+    }
+
     /// Declares a queue.
     ///
     /// # Errors
@@ -523,6 +538,21 @@ impl Channel {
     ) -> Result<()> {
         let bind = queue::Bind { queue, exchange, routing_key, nowait: options.nowait, arguments };
         self.call(AMQPClass::Queue(queue::AMQPMethod::Bind(bind))).await.map(drop)
+    }
+
+    /// Takes a binding away.
+    ///
+    /// # Errors
+    /// As of every call.
+    pub async fn queue_unbind(
+        &self,
+        queue: ShortString,
+        exchange: ShortString,
+        routing_key: ShortString,
+        arguments: FieldTable,
+    ) -> Result<()> {
+        let unbind = queue::Unbind { queue, exchange, routing_key, arguments };
+        self.call(AMQPClass::Queue(queue::AMQPMethod::Unbind(unbind))).await.map(drop)
     }
 
     /// Deletes what waits in a queue.

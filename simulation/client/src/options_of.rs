@@ -33,6 +33,8 @@ options! {
     ConfirmSelectOptions { nowait }
     /// Of `exchange.declare`.
     ExchangeDeclareOptions { passive, durable, auto_delete, internal, nowait }
+    /// Of `exchange.delete`.
+    ExchangeDeleteOptions { if_unused, nowait }
     /// Of `queue.bind`.
     QueueBindOptions { nowait }
     /// Of `queue.declare`.

@@ -9,12 +9,12 @@ use std::{
 
 use amq_protocol::{
     frame::{AMQPFrame, ProtocolVersion},
-    protocol::{AMQPClass, connection},
+    protocol::{AMQPClass, basic, connection},
 };
 use tokio::{sync::Notify, time::Instant};
-use wabbit_embedded_broker::{Broker, ConnectionId, Limits, Outgoing, Settings};
+use wabbit_embedded_broker::{Broker, ConnectionId, ContentKind, Limits, Outgoing, Settings};
 
-use crate::{Error, ErrorKind, Event, connection::Link};
+use crate::{Error, ErrorKind, Event, channel::Side, connection::Link};
 
 /// Turns that other tasks get after a frame has moved, at most.
 const TURNS_MAX: usize = 3;
@@ -44,6 +44,8 @@ pub struct Tally {
     pub steps: u64,
     /// Connections of the host that were lost by a fault.
     pub cut: u64,
+    /// The most deliveries that were unsettled at any time.
+    pub unacked: usize,
 }
 
 /// A broker with its clients.
@@ -247,6 +249,7 @@ impl State {
             None => {}
         }
         self.tally.steps += 1;
+        self.tally.unacked = self.tally.unacked.max(self.broker.stats().unacked);
         self.collect();
         true
     }
@@ -264,6 +267,9 @@ impl State {
                 let Some(link) = self.links.get_mut(&id) else { continue };
                 link.down.extend(output.items);
                 link.ends |= output.ends;
+                if self.rng.bool() {
+                    confirm_together(&mut link.down, |channel| link.channels.get(&channel).and_then(Side::oldest));
+                }
             }
         }
         let ended: Vec<u64> = self.links.iter().filter(|(_, link)| link.is_over()).map(|(id, _)| *id).collect();
@@ -313,6 +319,31 @@ impl State {
         for link in self.links.values_mut().filter(|link| link.publishes && link.open) {
             link.down.push_back(Outgoing::Method(0, AMQPClass::Connection(method.clone())));
         }
+    }
+}
+
+/// RabbitMQ returns a message at once, and confirms several with one frame: then a return comes before the confirm of what
+/// was published before it.
+fn confirm_together(down: &mut VecDeque<Outgoing>, oldest: impl Fn(u16) -> Option<u64>) {
+    let confirm = |item: &Outgoing| match item {
+        Outgoing::Method(channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) => Some((*channel, ack.delivery_tag)),
+        _ => None,
+    };
+    let Some((first, (channel, tag))) = down.iter().enumerate().find_map(|(at, item)| Some((at, confirm(item)?)))
+    else {
+        return;
+    };
+    // What is older has had no word yet.
+    if oldest(channel) != Some(tag) {
+        return;
+    }
+    let is_return = |item: &Outgoing| matches!(item, Outgoing::Content { channel: of, kind: ContentKind::Return, .. } if *of == channel);
+    let Some(next) = down.iter().skip(first + 1).position(|item| !is_return(item)) else { return };
+    if let Some(Outgoing::Method(of, AMQPClass::Basic(basic::AMQPMethod::Ack(ack)))) = down.get_mut(first + 1 + next)
+        && *of == channel
+    {
+        ack.multiple = true;
+        down.remove(first);
     }
 }
 
