@@ -64,7 +64,7 @@ impl Build {
             jobs,
             force: self.force,
         };
-        let teller = Teller::new(self.available);
+        let teller = Teller::new(self.available, ProgressBar::new_spinner());
         let stop = CancellationToken::new();
         executor()?.block_on(async {
             // From here on Ctrl-C ends the compilers first; they are no part of the terminal's group.
@@ -82,7 +82,6 @@ impl Build {
                 () = stopping => Ok(()),
             }
         })?;
-        teller.progress.finish_and_clear();
         if stop.is_cancelled() {
             return Err(anyhow::anyhow!("interrupted").into());
         }
@@ -100,10 +99,8 @@ pub(super) struct Teller {
 }
 
 impl Teller {
-    /// Tells of builds where missing tools are a failure, or are none.
-    pub(super) fn new(available: bool) -> Self {
-        // Draws on a terminal only.
-        let progress = ProgressBar::new_spinner();
+    /// Tells of builds where missing tools are a failure, or are none. The bar is drawn on a terminal only.
+    pub(super) fn new(available: bool, progress: ProgressBar) -> Self {
         if let Ok(style) = ProgressStyle::with_template("{spinner} compiling {msg} ({elapsed})") {
             progress.set_style(style);
         }
@@ -113,8 +110,11 @@ impl Teller {
     /// One event.
     pub(super) fn tell(&self, event: Event) {
         match event {
-            Event::Waiting => eprintln!("waiting for another build to end"),
+            Event::Waiting => self.progress.suspend(|| eprintln!("waiting for another build to end")),
             Event::Begun(name) => {
+                if self.compiling.borrow().is_empty() {
+                    self.progress.reset();
+                }
                 self.compiling.borrow_mut().insert(name);
                 self.progress.enable_steady_tick(SHOWN_EVERY);
             }
@@ -127,6 +127,7 @@ impl Teller {
         self.progress.set_message(names.join(", "));
         if names.is_empty() {
             self.progress.disable_steady_tick();
+            self.progress.finish_and_clear();
         }
     }
 

@@ -165,7 +165,7 @@ struct Developer<'d> {
     rows: Rows,
 }
 
-impl Developer<'_> {
+impl<'d> Developer<'d> {
     async fn run(&mut self, arguments: &SettingsArgs, url: Option<&str>) -> anyhow::Result<()> {
         // What lies there first may not be what the sources are: no message is to meet an old handler.
         if let Some(build) = self.due()? {
@@ -185,6 +185,7 @@ impl Developer<'_> {
         let mut look = interval(LOOK);
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut building: Option<LocalBoxFuture<'_, anyhow::Result<()>>> = None;
+        let mut sending = None;
         let result = loop {
             tokio::select! {
                 () = self.stop.cancelled() => break Ok(()),
@@ -194,9 +195,14 @@ impl Developer<'_> {
                 Some(line) = log.recv() => self.screen.log(&line),
                 Some(key) = keys.recv() => match key {
                     Key::Quit => break Ok(()),
-                    Key::Again => self.send_again().await,
-                    Key::Worker(number) => self.send_to(number).await,
+                    _ if sending.is_some() => self.screen.say("the last sample is still on its way"),
+                    Key::Again => sending = self.send(self.samples.again(&self.rows)),
+                    Key::Worker(number) => sending = self.send(self.sample_of(number)),
                 },
+                Some(said) = OptionFuture::from(sending.as_mut()) => {
+                    sending = None;
+                    self.screen.say(&said);
+                }
                 Some(done) = OptionFuture::from(building.as_mut()) => {
                     building = None;
                     if let Err(error) = done {
@@ -212,7 +218,10 @@ impl Developer<'_> {
                     let (_, workers) = host.get("/workers").await?;
                     let workers: Vec<Row> = serde_json::from_slice(&workers).context("the host's workers")?;
                     self.screen.workers(self.rows.look(workers));
-                    self.send_first().await;
+                    if sending.is_none() {
+                        let first = self.samples.first(&self.rows).transpose();
+                        sending = first.and_then(|first| self.send(first));
+                    }
                 }
             }
         };
@@ -238,37 +247,29 @@ impl Developer<'_> {
         Ok(Some(build.clone()))
     }
 
-    /// Sends what is to be sent at the start, once its worker consumes.
-    async fn send_first(&mut self) {
-        match self.samples.first(&self.rows) {
-            Ok(None) => {}
-            Ok(Some((worker, file))) => self.send(&worker, file).await,
-            Err(reason) => self.screen.say(&format!("error: {reason}")),
-        }
+    /// The sample of a worker, by its place from 0.
+    fn sample_of(&self, number: usize) -> Result<(Row, PathBuf), String> {
+        let worker = self.rows.at(number).ok_or_else(|| format!("there is no worker {}", number + 1))?;
+        Ok((worker.clone(), self.samples.of(worker)?))
     }
 
-    async fn send_to(&mut self, number: usize) {
-        let Some(worker) = self.rows.at(number).cloned() else {
-            return self.screen.say(&format!("there is no worker {}", number + 1));
+    /// Sends what was chosen. Becomes what is to be said of it.
+    fn send(&mut self, chosen: Result<(Row, PathBuf), String>) -> Option<LocalBoxFuture<'d, String>> {
+        let (worker, file) = match chosen {
+            Ok(chosen) => chosen,
+            Err(reason) => {
+                self.screen.say(&format!("error: {reason}"));
+                return None;
+            }
         };
-        match self.samples.of(&worker) {
-            Ok(file) => self.send(&worker, file).await,
-            Err(reason) => self.screen.say(&format!("error: {reason}")),
-        }
-    }
-
-    async fn send_again(&mut self) {
-        match self.samples.again(&self.rows) {
-            Ok((worker, file)) => self.send(&worker, file).await,
-            Err(reason) => self.screen.say(&format!("error: {reason}")),
-        }
-    }
-
-    async fn send(&mut self, worker: &Row, file: PathBuf) {
-        match self.samples.send(self.settings, worker, &file).await {
-            Ok(to) => self.screen.say(&format!("sent `{}` to {to}", file.display())),
-            Err(error) => self.screen.say(&format!("error: `{}` was not sent: {error:#}", file.display())),
-        }
+        self.samples.sends(&worker, &file);
+        let settings = self.settings;
+        Some(Box::pin(async move {
+            match samples::send(settings, &worker, &file).await {
+                Ok(to) => format!("sent `{}` to {to}", file.display()),
+                Err(error) => format!("error: `{}` was not sent: {error:#}", file.display()),
+            }
+        }))
     }
 }
 

@@ -103,33 +103,36 @@ impl Samples {
         }
     }
 
-    /// Sends it, and waits until the broker has taken it. Gives where it went.
-    pub(super) async fn send(&mut self, settings: &Settings, worker: &Row, file: &Path) -> anyhow::Result<String> {
+    /// It is this one that is sent again.
+    pub(super) fn sends(&mut self, worker: &Row, file: &Path) {
         self.last = Some((worker.name.clone(), file.to_owned()));
-        let queue = worker.queues.first().map_or("", String::as_str);
-        let text = std::fs::read(file)?;
-        let delivery =
-            parse_delivery(&text, queue).map_err(|error| anyhow::anyhow!("it is not a delivery: {error}"))?;
-        let (exchange, routing_key) = match delivery.exchange.as_str() {
-            "" if queue.is_empty() => bail!("its queue has no name; hint: name an `exchange` in the sample"),
-            "" => (String::new(), queue.to_owned()),
-            _ => (delivery.exchange, delivery.routing_key),
-        };
-        let to = match exchange.as_str() {
-            "" => format!("queue `{routing_key}`"),
-            _ => format!("exchange `{exchange}` with routing key `{routing_key}`"),
-        };
-        let publication = Publication { exchange, routing_key, body: delivery.body, properties: delivery.properties };
-        check_carriable(&publication, settings.host.max_body).map_err(|failure| anyhow::anyhow!(failure.error))?;
-        let session = Arc::new(Session::connect_to_any(&settings.amqp).await?);
-        let sent = publish(&session, settings, publication).await;
-        session.close().await;
-        match sent? {
-            Verdict::Confirmed => Ok(to),
-            Verdict::Returned => bail!("no queue is bound to {to}"),
-            Verdict::Nacked | Verdict::Forbidden => bail!("the broker refused it"),
-            Verdict::Lost => bail!("the connection was lost"),
-        }
+    }
+}
+
+/// Sends a sample to a worker, and waits until the broker has taken it. Gives where it went.
+pub(super) async fn send(settings: &Settings, worker: &Row, file: &Path) -> anyhow::Result<String> {
+    let queue = worker.queues.first().map_or("", String::as_str);
+    let text = std::fs::read(file)?;
+    let delivery = parse_delivery(&text, queue).map_err(|error| anyhow::anyhow!("it is not a delivery: {error}"))?;
+    let (exchange, routing_key) = match delivery.exchange.as_str() {
+        "" if queue.is_empty() => bail!("its queue has no name; hint: name an `exchange` in the sample"),
+        "" => (String::new(), queue.to_owned()),
+        _ => (delivery.exchange, delivery.routing_key),
+    };
+    let to = match exchange.as_str() {
+        "" => format!("queue `{routing_key}`"),
+        _ => format!("exchange `{exchange}` with routing key `{routing_key}`"),
+    };
+    let publication = Publication { exchange, routing_key, body: delivery.body, properties: delivery.properties };
+    check_carriable(&publication, settings.host.max_body).map_err(|failure| anyhow::anyhow!(failure.error))?;
+    let session = Arc::new(Session::connect_to_any(&settings.amqp).await?);
+    let sent = publish(&session, settings, publication).await;
+    session.close().await;
+    match sent? {
+        Verdict::Confirmed => Ok(to),
+        Verdict::Returned => bail!("no queue is bound to {to}"),
+        Verdict::Nacked | Verdict::Forbidden => bail!("the broker refused it"),
+        Verdict::Lost => bail!("the connection was lost"),
     }
 }
 

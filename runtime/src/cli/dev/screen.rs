@@ -61,7 +61,13 @@ impl Screen {
             Lines { all, workers: RefCell::default(), keys }
         });
         let terminal = lines.as_ref().and_then(|_| tcgetattr(stdin()).ok());
-        Self { lines, teller: Teller::new(true), said: RefCell::default(), terminal }
+        // Above the workers, which come between it and the keys.
+        let compiling = ProgressBar::new_spinner();
+        let compiling = match &lines {
+            Some(lines) => lines.all.insert_before(&lines.keys, compiling),
+            None => compiling,
+        };
+        Self { lines, teller: Teller::new(true, compiling), said: RefCell::default(), terminal }
     }
 
     /// One line, or several.
@@ -83,10 +89,7 @@ impl Screen {
         if matches!(event, Event::Ended(_, Ok(Built::Unchanged))) {
             return;
         }
-        match &self.lines {
-            Some(lines) => lines.all.suspend(|| self.teller.tell(event)),
-            None => self.teller.tell(event),
-        }
+        self.teller.tell(event);
     }
 
     /// The workers, as they are now.
