@@ -28,8 +28,13 @@ demo: ## run the orders example from end to end, and leave nothing behind
 .PHONY: test
 test: setup lint build plugins guests faulty ## check everything: format, lints, unit tests, end to end
 	cargo test --locked --workspace
+	scripts/test-embedded ack_none:: dead:: dedupe:: headers:: orders:: outcomes:: publications:: topology::
 	for crate in plugins/src/*/Cargo.toml sdk/*/conformance/Cargo.toml; do $(NATIVE) test --locked --quiet --manifest-path "$$crate"; done
 	scripts/languages test $(TESTED)
+
+.PHONY: test-embedded
+test-embedded: setup build plugins guests ## run the end-to-end tests on embedded brokers, in place of RabbitMQ
+	@scripts/test-embedded
 
 .PHONY: test-all
 test-all: toolchains ## the same, with every language

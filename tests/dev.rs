@@ -50,8 +50,8 @@ fn url(lines: &Lines) -> String {
 async fn what_is_saved_runs_and_what_does_not_compile_is_shown() {
     let folder = places::folder("dev");
     let (mut dev, lines) = develop(folder.path(), &["--send", "plugins/src/hello/sample.json"]).await;
-    see(&lines, &["plugins/hello.wasm", "sent `plugins/src/hello/sample.json`", "hello | greeting Ada", "1 acked"])
-        .await;
+    see(&lines, &["plugins/hello.wasm", "sent `plugins/src/hello/sample.json`"]).await;
+    see(&lines, &["plugins/hello.wasm", "hello | greeting Ada", "1 acked"]).await;
 
     let source = folder.path().join("plugins/src/hello/handler.c");
     let text = fs::read_to_string(&source).unwrap();
@@ -81,16 +81,22 @@ async fn keys_send_samples_on_a_terminal() {
     host::run(folder.path(), &["new", "c", "hello", "--sdk", &sdk]).await.success();
     let mut command = process::bound("python3");
     command.arg(places::root().join("tests/fixtures/terminal.py").canonicalize().unwrap());
-    command.args(["1 hello=1", "hello | greeting Ada=s", "2 acked=9", "there is no worker 9=q", "--"]);
+    command.args(["1 hello=1", "sent `=s", "2 acked=9", "there is no worker 9=q", "--"]);
     // By the words of a command that has its environment in order.
     let dev = host::wabbit(folder.path());
     command.current_dir(folder.path()).envs(dev.get_envs().filter_map(|(name, value)| Some((name, value?))));
-    command.env("TERM", "xterm").arg(places::build().join("wabbit")).args(["dev", "--sdk", &sdk, "--listen", "127.0.0.1:0"]);
+    command.env("TERM", "xterm").arg(places::build().join("wabbit")).args([
+        "dev",
+        "--sdk",
+        &sdk,
+        "--listen",
+        "127.0.0.1:0",
+    ]);
     let shown = process::run("a terminal", command, LONG).await.success();
     let last = ["not seen: []", "exit code 0, the terminal as before: True"];
     assert!(shown.ends_with(&format!("{}\n{}\n", last[0], last[1])), "{shown}");
     // What is done, and what can be done.
-    for part in ["plugins/hello.wasm", "consuming", "1 acked", "2 acked", "1-9 send the worker's sample"] {
+    for part in ["plugins/hello.wasm", "consuming", "hello | greeting Ada", "2 acked", "1-9 send the worker's sample"] {
         assert!(shown.contains(part), "no `{part}`: {shown}");
     }
 }

@@ -39,7 +39,10 @@ async fn other_clients_see_no_difference() {
         "answered HELLO 9",
         "refused 404",
     ];
-    assert_eq!((of_rabbitmq, of_embedded), (expected.map(str::to_owned).to_vec(), expected.map(str::to_owned).to_vec()));
+    assert_eq!(
+        (of_rabbitmq, of_embedded),
+        (expected.map(str::to_owned).to_vec(), expected.map(str::to_owned).to_vec())
+    );
     server.stop().await;
 }
 

@@ -14,15 +14,22 @@ use nix::sys::signal::Signal;
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
+use tokio::runtime::{Builder, Runtime};
 use tokio::sync::{Mutex, MutexGuard, OnceCell};
+
+use wabbit_embedded_broker::{Limits, Server};
 
 use super::certificates::{self, Certificates};
 use super::places;
 use super::process::{self, Lines, Output, Process};
 use super::wait_until;
 
-/// Names a broker that runs already. Tests that use the shared broker then run in its vhost, one after another.
+/// Names a broker that runs already. Tests that use the shared broker then run in its vhost, one after another. With
+/// the value `embedded`, each of them has an embedded broker of its own.
 pub const EXTERNAL: &str = "WABBIT_TEST_AMQP_URL";
+
+/// The value that stands for no broker that runs already.
+const EMBEDDED: &str = "embedded";
 
 /// How long a node may take to start or to stop; 5 s is usual.
 const NODE_DEADLINE: Duration = Duration::from_secs(120);
@@ -43,6 +50,8 @@ pub struct Vhost {
     prefix: String,
     /// With an external broker, tests take turns.
     _turn: Option<MutexGuard<'static, ()>>,
+    /// The embedded broker that it is a place at.
+    _server: Option<Server>,
 }
 
 impl Vhost {
@@ -69,6 +78,7 @@ pub struct Broker {
 enum Kind {
     Node(Box<Node>),
     External(String),
+    Embedded,
 }
 
 /// A node of our own. Fields drop in this order: the process ends before its folder goes.
@@ -97,17 +107,21 @@ impl Broker {
     pub async fn shared() -> &'static Broker {
         static EXTERNAL_BROKER: OnceLock<Broker> = OnceLock::new();
         match env::var(EXTERNAL) {
-            Ok(url) => EXTERNAL_BROKER.get_or_init(|| Broker { kind: Kind::External(url) }),
-            Err(_) => Broker::ours().await,
+            Ok(url) if url != EMBEDDED => EXTERNAL_BROKER.get_or_init(|| Broker { kind: Kind::External(url) }),
+            _ => Broker::ours().await,
         }
     }
 
     /// The shared broker for tests that need `rabbitmqctl`, TLS or real vhosts: a node of ours, even where
-    /// `WABBIT_TEST_AMQP_URL` names another.
+    /// `WABBIT_TEST_AMQP_URL` names another, or what is embedded, where that is asked for.
     pub async fn ours() -> &'static Broker {
-        static NODE: OnceCell<Broker> = OnceCell::const_new();
-        // A call of `rabbitmqctl` takes half a second, and creates sixteen vhosts as fast as one.
-        NODE.get_or_init(|| Broker::create("", 16)).await
+        static OURS: OnceCell<Broker> = OnceCell::const_new();
+        let create = async || match env::var(EXTERNAL) {
+            Ok(url) if url == EMBEDDED => Broker { kind: Kind::Embedded },
+            // A call of `rabbitmqctl` takes half a second, and creates sixteen vhosts as fast as one.
+            _ => Broker::create("", 16).await,
+        };
+        OURS.get_or_init(create).await
     }
 
     /// A node of this test's own.
@@ -130,6 +144,8 @@ impl Broker {
     }
 
     async fn create_at(port: u16, membership: Option<&Membership>, configuration: &str, batch: u32) -> Broker {
+        let is_embedded = env::var(EXTERNAL).is_ok_and(|url| url == EMBEDDED);
+        assert!(!is_embedded, "this test needs RabbitMQ; scripts/test-embedded is to leave it out");
         let folder = places::folder("broker");
         if let Some(Membership { cookie, .. }) = membership {
             let home = folder.path().join("home");
@@ -175,6 +191,17 @@ impl Broker {
                     name: vhost,
                     prefix: String::new(),
                     _turn: None,
+                    _server: None,
+                }
+            }
+            Kind::Embedded => {
+                let server = embedded().await;
+                Vhost {
+                    url: format!("amqp://guest:guest@{}/%2f", server.local_addr()),
+                    name: "/".to_owned(),
+                    prefix: String::new(),
+                    _turn: None,
+                    _server: Some(server),
                 }
             }
             Kind::External(url) => {
@@ -184,6 +211,7 @@ impl Broker {
                     name: url.rsplit_once('/').map_or("/", |(_, vhost)| vhost).to_owned(),
                     prefix: format!("{name}-{}-", std::process::id()),
                     _turn: Some(TURN.lock().await),
+                    _server: None,
                 }
             }
         }
@@ -279,9 +307,10 @@ impl Broker {
     fn node(&self) -> &Node {
         match &self.kind {
             Kind::Node(node) => node,
-            Kind::External(_) => {
+            Kind::External(_) | Kind::Embedded => {
                 panic!(
-                    "this needs a broker of ours (`Broker::ours` or `Broker::private`), and {EXTERNAL} names another"
+                    "this needs a broker of ours (`Broker::ours` or `Broker::private`), and {EXTERNAL} names another; \
+                     scripts/test-embedded is to leave it out"
                 )
             }
         }
@@ -290,7 +319,7 @@ impl Broker {
     fn node_mut(&mut self) -> &mut Node {
         match &mut self.kind {
             Kind::Node(node) => node,
-            Kind::External(_) => unreachable!("only private brokers are ever mutable"),
+            Kind::External(_) | Kind::Embedded => unreachable!("only private brokers are ever mutable"),
         }
     }
 }
@@ -340,6 +369,13 @@ impl Node {
         }
         vhosts.free.pop_front().unwrap()
     }
+}
+
+/// An embedded broker, on threads that no test blocks.
+async fn embedded() -> Server {
+    static THREADS: OnceLock<Runtime> = OnceLock::new();
+    let threads = THREADS.get_or_init(|| Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
+    threads.spawn(Server::bind("127.0.0.1:0", Limits::default())).await.unwrap().unwrap()
 }
 
 /// In Erlang: creates the vhosts `test-FIRST` to `test-LAST`, each with every right for `guest`.
