@@ -119,7 +119,7 @@ async fn receive(
 /// Whom a mail is to.
 fn to(mail: &Delivery) -> Option<String> {
     let mail: Value = serde_json::from_slice(&mail.data).ok()?;
-    mail["to"].as_str().map(str::to_owned)
+    mail.get("to")?.as_str().map(str::to_owned)
 }
 
 /// Which order a report is on.
