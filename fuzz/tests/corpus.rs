@@ -95,7 +95,7 @@ fn corpus(name: &str) -> Vec<PathBuf> {
     let more: &[&str] = if name == "manifest" { &["../manifests", "../runtime/tests/manifests"] } else { &[] };
     let folders = more.iter().copied().chain([&*own]);
     let entries = folders.flat_map(|folder| fs::read_dir(here().join(folder)).unwrap());
-    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).collect();
+    let mut paths: Vec<_> = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).collect();
     paths.sort();
     paths
 }
