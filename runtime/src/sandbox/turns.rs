@@ -81,8 +81,12 @@ mod tests {
 
     use super::*;
 
+    /// The turns are the process's: one test at a time.
+    static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
     #[tokio::test]
     async fn there_are_as_many_turns_as_cores_and_they_go_round() {
+        let _alone = ALONE.lock().await;
         let cores = TURNS.available_permits();
         let has = |turn: &Turn| turn.0.lock().unwrap().is_some();
         let turns: Vec<Turn> = (0..cores).map(|_| Turn::default()).collect();
@@ -118,6 +122,7 @@ mod tests {
     fn nobody_waits_for_ever() {
         const TASKS: usize = 16;
         const ROUNDS: usize = 50;
+        let _alone = ALONE.blocking_lock();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         let executor = builder.worker_threads(1).global_queue_interval(1).event_interval(1).build().unwrap();
         let behind: Arc<AtomicUsize> = Arc::new(AtomicUsize::new(TASKS));
