@@ -290,6 +290,8 @@ impl Trial<'_> {
         if is_quiet && told.repeated > 0 {
             told.violations.push(format!("{} are repeated, and nothing happened", told.repeated));
         }
+        // What was dead-lettered, and whose ack was lost then, may come through the next time, behind its successors.
+        first.retain(|(id, _)| !letters.contains_key(id));
         // A full queue may take the second output of an input, and the first not before the next try.
         if *ordered && !first.is_sorted_by_key(|(id, _)| *id) {
             told.violations.push(format!("the order is not kept: {first:?}"));
