@@ -52,6 +52,15 @@ impl Confirms {
         }
     }
 
+    /// Whether one more may be sent. A batch is filled, then waited for; in the other ways there is room as soon as one is
+    /// confirmed.
+    fn has_room(self, pending: usize, was_filling: bool) -> bool {
+        match pending {
+            0 => true,
+            pending => pending < self.window() && (was_filling || self != Self::Batch),
+        }
+    }
+
     fn name(self) -> String {
         self.to_possible_value().map(|value| value.get_name().to_owned()).unwrap_or_default()
     }
@@ -121,6 +130,8 @@ impl Publish {
             let began = Instant::now();
             let tally = self.send_all(*way, &template, &settings, &session, &mut publisher).await?;
             if tally.returned + tally.nacked + tally.lost > 0 {
+                publisher.close().await?;
+                session.close().await;
                 bail!("{}; hint: bind a queue to the exchange for this routing key", tally.text());
             }
             let mut text = tally.text();
@@ -150,11 +161,7 @@ impl Publish {
         let mut tally = Tally::default();
         let (mut open, mut filling) = (true, true);
         while open || publisher.pending() > 0 {
-            // A batch is filled, then waited for; in the other ways there is room as soon as one is confirmed.
-            filling = match publisher.pending() {
-                0 => true,
-                pending => pending < way.window() && (filling || way != Confirms::Batch),
-            };
+            filling = way.has_room(publisher.pending(), filling);
             let mut verdicts = Vec::new();
             tokio::select! {
                 body = bodies.recv(), if open && filling => match body {
@@ -265,4 +272,20 @@ pub(super) fn progress(total: Option<u64>) -> ProgressBar {
 
 fn duration(time: Duration) -> humantime::FormattedDuration {
     humantime::format_duration(time)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_is_filled_and_then_waited_for() {
+        let room = |way: Confirms| {
+            [(0, false), (1, true), (1, false), (99, true), (100, true), (999, false), (1_000, true)]
+                .map(|(pending, was_filling)| way.has_room(pending, was_filling))
+        };
+        assert_eq!(room(Confirms::Each), [true, false, false, false, false, false, false]);
+        assert_eq!(room(Confirms::Batch), [true, true, false, true, false, false, false]);
+        assert_eq!(room(Confirms::Pipelined), [true, true, true, true, true, true, false]);
+    }
 }
