@@ -63,12 +63,9 @@ async fn a_task_of_a_host_that_dies_goes_to_another() {
     everywhere("work-queue").await;
 }
 
-/// One after the other: who shares the machine with others has no fair share of it.
 #[tokio::test(flavor = "multi_thread")]
 async fn three_hosts_have_equal_shares_of_the_work() {
-    for setting in [Setting::RabbitMq, Setting::Embedded, Setting::Pika] {
-        small(setting, row("fair-work")).await;
-    }
+    everywhere("fair-work").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -9,7 +9,7 @@ use crate::outcomes::guest;
 /// Seeds of every test run; `make simulate N=…` takes more.
 const SEEDS: u32 = 2_000;
 /// Seeds by which a mistake is to be found.
-const SEEDS_FOR_A_MISTAKE: u32 = 1_500;
+const SEEDS_FOR_A_MISTAKE: u32 = 3_000;
 /// For all of the seeds.
 const LONG: Duration = Duration::from_secs(600);
 

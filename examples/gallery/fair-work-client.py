@@ -31,6 +31,8 @@ def main(connection, options):
 
     for number in range(options.messages):
         channel.basic_publish("", "worker_queue", str(number))
+        if options.rate:
+            connection.sleep(1 / options.rate)
     channel.basic_qos(prefetch_count=2000)
     channel.basic_consume("worker_done", receive)
     common.wait(connection, options, lambda: done < options.messages and f"{done} of {options.messages} were handled")
@@ -42,5 +44,7 @@ def main(connection, options):
 
 
 flags = common.count(common.parser(__doc__), 1000)
+flags.add_argument("--rate", type=float, metavar="N",
+                   help="how many to publish in a second (default: as many as the broker takes)")
 flags.add_argument("--workers", type=int, default=1, metavar="N", help="how many to wait for (default: %(default)s)")
 common.run(main, flags.parse_args())

@@ -29,7 +29,7 @@ use wabbit::app::{
     settings::{Overrides, Settings},
 };
 
-use crate::scenario::{Change, Scenario};
+use crate::scenario::{Change, Command, Scenario};
 
 /// By then faults are over.
 const FAULTS_MAX: Duration = Duration::from_secs(120);
@@ -149,9 +149,9 @@ impl Trial<'_> {
             peer.publish(number, &command.text(number)).await;
         }
         let mut told = Told::default();
-        if !self.settled(&peer, FAULTS_MAX).await {
+        if !self.settled(&peer, FAULTS_MAX, false).await {
             self.world.heal();
-            if !self.settled(&peer, DONE_MAX).await {
+            if !self.settled(&peer, DONE_MAX, self.scenario.breaker).await {
                 let (ready, unacked) = self.world.held();
                 let work = self.world.queue_length("work");
                 told.violations.push(format!(
@@ -202,8 +202,9 @@ impl Trial<'_> {
         fs::rename(self.own.join("fresh"), self.own.join("manifests/work.toml")).unwrap();
     }
 
-    /// Whether everything came to its end within this time: nothing waits but what came out.
-    async fn settled(&self, peer: &Peer, within: Duration) -> bool {
+    /// Whether everything came to its end within this time: nothing waits but what came out. Where a breaker is open and
+    /// all that is left fails the first time, no try is charged until another delivery comes through, which `others` do.
+    async fn settled(&self, peer: &Peer, within: Duration, others: bool) -> bool {
         let deadline = tokio::time::Instant::now() + within;
         loop {
             self.make_room(peer).await;
@@ -213,6 +214,9 @@ impl Trial<'_> {
             }
             if tokio::time::Instant::now() > deadline {
                 return false;
+            }
+            if others {
+                peer.publish(self.scenario.inputs.len(), &Command::Ack.text(0)).await;
             }
             sleep(LOOK).await;
         }

@@ -269,6 +269,8 @@ impl State {
                 link.ends |= output.ends;
                 if self.rng.bool() {
                     confirm_together(&mut link.down, |channel| link.channels.get(&channel).and_then(Side::oldest));
+                } else {
+                    confirm_the_later_first(&mut link.down);
                 }
             }
         }
@@ -319,6 +321,20 @@ impl State {
         for link in self.links.values_mut().filter(|link| link.publishes && link.open) {
             link.down.push_back(Outgoing::Method(0, AMQPClass::Connection(method.clone())));
         }
+    }
+}
+
+/// RabbitMQ confirms what each queue has taken when that queue says so: a later publication may have its word first.
+fn confirm_the_later_first(down: &mut VecDeque<Outgoing>) {
+    let confirm = |item: &Outgoing| match item {
+        Outgoing::Method(channel, AMQPClass::Basic(basic::AMQPMethod::Ack(ack))) if !ack.multiple => Some(*channel),
+        Outgoing::Method(channel, AMQPClass::Basic(basic::AMQPMethod::Nack(nack))) if !nack.multiple => Some(*channel),
+        _ => None,
+    };
+    let is_pair =
+        |earlier: &Outgoing, later: &Outgoing| confirm(earlier).is_some() && confirm(earlier) == confirm(later);
+    if let Some(at) = down.iter().zip(down.iter().skip(1)).position(|(earlier, later)| is_pair(earlier, later)) {
+        down.swap(at, at + 1);
     }
 }
 
