@@ -480,7 +480,11 @@ async fn publish_confirms_or_says_what_became_of_it() {
     let bodies: Vec<_> = peer.drain(&queue, 4, DEADLINE).await.iter().map(|m| m.text().to_owned()).collect();
     assert_eq!(bodies, ["one", "two", "", "four"]);
 
-    let failures: [(&[&str], &[&str]); 5] = [
+    let failures: [(&[&str], &[&str]); 6] = [
+        (
+            &["--lines", "--routing-key", &queue, "--confirms", "each,batch"],
+            &["`--lines` can be read once", "--confirms"],
+        ),
         (
             &["--exchange", &exchange, "--routing-key", "old", "--count", "3"],
             &["0 confirmed", "3 returned", "hint: bind a queue"],

@@ -132,6 +132,43 @@ async fn a_manifest_that_is_mended_is_followed() {
     assert_eq!(dev.ended(LONG).await.code(), Some(0), "{:#?}", lines.all());
 }
 
+/// Where somebody has the usual port, the broker takes another. A folder that is moved away is missed, and nothing ends.
+#[tokio::test]
+async fn what_is_taken_or_missing_ends_nothing() {
+    // Where this fails another program has the port, which is as good.
+    let _held = std::net::TcpListener::bind("127.0.0.1:5672");
+    let folder = places::folder("dev-taken");
+    let sdk = places::root().join("sdk").canonicalize().unwrap().display().to_string();
+    host::run(folder.path(), &["new", "c", "hello", "--sdk", &sdk]).await.success();
+    let (mut command, lines) = (host::wabbit(folder.path()), Lines::default());
+    command.args(["dev", "--sdk", &sdk]);
+    let mut dev = Process::start("dev", command, &lines);
+    see(&lines, &["worker hello: consuming"]).await;
+    let url = url(&lines);
+    assert!(url.contains("@127.0.0.1:") && !url.contains(":5672/"), "{url}");
+
+    let manifests = folder.path().join("manifests");
+    fs::rename(&manifests, folder.path().join("elsewhere")).unwrap();
+    see(&lines, &["worker hello: consuming", "error: cannot read `manifests`"]).await;
+    let greet = async |body: &str| {
+        let publish = ["publish", "--amqp-url", &url, "--routing-key", "hello", "--body", body];
+        host::run(folder.path(), &publish).await.success();
+    };
+    greet("Eve").await;
+    see(&lines, &["error: cannot read `manifests`", "hello | greeting Eve"]).await;
+
+    fs::rename(folder.path().join("elsewhere"), &manifests).unwrap();
+    let source = folder.path().join("plugins/src/hello/handler.c");
+    fs::write(&source, fs::read_to_string(&source).unwrap().replace("greeting", "welcoming")).unwrap();
+    see(&lines, &["hello | greeting Eve", "plugins/hello.wasm", "swapped"]).await;
+    greet("Ada").await;
+    see(&lines, &["swapped", "hello | welcoming Ada"]).await;
+    let missed = lines.all().iter().filter(|line| line.contains("error: cannot read `manifests`")).count();
+    assert_eq!(missed, 1, "{:#?}", lines.all());
+    dev.signal(Signal::SIGTERM);
+    assert_eq!(dev.ended(LONG).await.code(), Some(0), "{:#?}", lines.all());
+}
+
 /// The broker alone, for clients that know nothing of it: the script of the orders example, and a worker.
 #[tokio::test]
 async fn the_scripts_of_the_example_run_against_the_embedded_broker() {

@@ -186,6 +186,7 @@ impl<'d> Developer<'d> {
         look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut building: Option<LocalBoxFuture<'_, anyhow::Result<()>>> = None;
         let mut sending = None;
+        let mut unread = String::new();
         let result = loop {
             tokio::select! {
                 () = self.stop.cancelled() => break Ok(()),
@@ -210,10 +211,22 @@ impl<'d> Developer<'d> {
                     }
                 }
                 _ = look.tick() => {
-                    if building.is_none()
-                        && let Some(build) = self.due()?
-                    {
-                        building = Some(Box::pin(compile(build, self.stop, self.screen)));
+                    if building.is_none() {
+                        match self.due() {
+                            Ok(None) => {}
+                            Ok(Some(build)) => {
+                                unread.clear();
+                                building = Some(Box::pin(compile(build, self.stop, self.screen)));
+                            }
+                            // A folder that was moved away may come back. The host goes on with what it has.
+                            Err(error) => {
+                                let error = format!("error: {error:#}");
+                                if error != unread {
+                                    self.screen.say(&error);
+                                    unread = error;
+                                }
+                            }
+                        }
                     }
                     let (_, workers) = host.get("/workers").await?;
                     let workers: Vec<Row> = serde_json::from_slice(&workers).context("the host's workers")?;
