@@ -81,7 +81,8 @@ async fn keys_send_samples_on_a_terminal() {
     host::run(folder.path(), &["new", "c", "hello", "--sdk", &sdk]).await.success();
     let mut command = process::bound("python3");
     command.arg(places::root().join("tests/fixtures/terminal.py").canonicalize().unwrap());
-    command.args(["1 hello=1", "sent `=s", "2 acked=9", "there is no worker 9=q", "--"]);
+    // A sample goes nowhere before there is a queue for it.
+    command.args(["1 hello=", "consuming=1", "sent `=s", "2 acked=9", "there is no worker 9=q", "--"]);
     // By the words of a command that has its environment in order.
     let dev = host::wabbit(folder.path());
     command.current_dir(folder.path()).envs(dev.get_envs().filter_map(|(name, value)| Some((name, value?))));

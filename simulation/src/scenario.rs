@@ -189,6 +189,11 @@ impl Scenario {
         self.room.is_some() || self.changes.iter().any(|(_, change)| troubles(change))
     }
 
+    /// Whether a plugin or a manifest is changed for another.
+    pub fn changes_files(&self) -> bool {
+        self.changes.iter().any(|(_, change)| matches!(change, Change::Plugin | Change::Manifest))
+    }
+
     /// The most deliveries that may be unsettled at any time. A worker that is consumed anew begins before the old one
     /// ends.
     pub fn unacked_max(&self) -> usize {

@@ -119,7 +119,9 @@ impl Trial<'_> {
         for name in ["manifests", "plugins", "state"] {
             fs::create_dir(self.own.join(name)).unwrap();
         }
-        fs::write(self.own.join("wabbit.toml"), "[reload]\nwatch = \"poll\"\npoll = \"500ms\"\n").unwrap();
+        // Looking takes a thread of its own, which is no seed's: it is done where there is something to see.
+        let watch = if self.scenario.changes_files() { "poll" } else { "off" };
+        fs::write(self.own.join("wabbit.toml"), format!("[reload]\nwatch = \"{watch}\"\npoll = \"500ms\"\n")).unwrap();
         self.put_plugin();
         self.put_manifest(self.scenario.prefetch);
         let peer = Peer::connect(self.scenario, self.world).await;
