@@ -21,6 +21,8 @@ use crate::outcomes::guest;
 const RECOVERY_MAX: Duration = Duration::from_secs(10);
 /// How long everything may take to end after that; the slowest way there has pauses of five seconds.
 const END_MAX: Duration = Duration::from_secs(40);
+/// How long one run may take: the longest faults last a minute, and what follows has bounds of its own.
+const RUN_MAX: Duration = Duration::from_secs(300);
 /// How long a fault may wait for its frame while everything else has ended.
 const FRAME_WAIT: Duration = Duration::from_millis(1_500);
 /// What a host of this size may have in memory.
@@ -163,7 +165,9 @@ impl Lane {
             violations: Vec::new(),
             log: Vec::new(),
         };
-        let mut violations = self.run_to_end(case, &mut report).await.err().into_iter().collect::<Vec<_>>();
+        let ended = tokio::time::timeout(RUN_MAX, self.run_to_end(case, &mut report)).await;
+        let ended = ended.unwrap_or_else(|_| Err(Violation::of(Rule::Leftover, format!("no end within {RUN_MAX:?}"))));
+        let mut violations = ended.err().into_iter().collect::<Vec<_>>();
         self.proxy.disarm();
         violations.extend(self.proxy.observer().take_violations());
         let (ledger, proxy) = (&mut self.ledger, &self.proxy);
