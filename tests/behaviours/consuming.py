@@ -1,7 +1,5 @@
 """Consumers: how they come and go, and who gets what."""
 
-import time
-
 from pika import spec
 
 from lab import Consumer, bodies, check, get, raw, wait_for
@@ -219,7 +217,6 @@ def per_consumer(lab, channel, queue):
     one, two = Consumer(channel, queue), Consumer(channel, queue)
     one.wait(2)
     two.wait(2)
-    time.sleep(0.1)
     return [len(one.wait()), len(two.wait())]
 
 
@@ -241,8 +238,8 @@ def both(lab, channel, queue):
     channel.basic_qos(prefetch_count=2)
     channel.basic_qos(prefetch_count=3, global_qos=True)
     one, two = Consumer(channel, queue), Consumer(channel, queue)
+    wait_for(channel.connection, lambda: len(one.messages) + len(two.messages) >= 3)
     one.wait()
-    two.wait()
     return [len(one.messages), len(two.messages)]
 
 

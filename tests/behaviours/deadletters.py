@@ -4,7 +4,7 @@ import time
 
 import pika
 
-from lab import Consumer, bodies, check, get
+from lab import SOON, Consumer, bodies, check, get
 
 GROUP = "dead letters"
 
@@ -38,7 +38,7 @@ def died(name, kill, arguments=None, key=None, **properties):
         channel.confirm_delivery()
         channel.basic_publish("", queue, b"one", pika.BasicProperties(**properties))
         kill(channel, queue)
-        return letter(lab, get(channel, dead, wait=3))
+        return letter(lab, get(channel, dead, wait=SOON))
 
 
 def reject(channel, queue):
@@ -86,7 +86,7 @@ def reject_publish(lab):
             outcomes.append("ack")
         except pika.exceptions.NackError:
             outcomes.append("nack")
-    return [outcomes, letter(lab, get(channel, dead, wait=3)), bodies(channel, queue)]
+    return [outcomes, letter(lab, get(channel, dead, wait=SOON)), bodies(channel, queue)]
 
 
 @check(GROUP, "reject-publish does not dead-letter")
@@ -172,9 +172,9 @@ def twice(lab):
     channel.queue_bind(wait, exchange, work)
     channel.basic_publish("", work, b"one")
     for _ in range(3):
-        message = get(channel, work, auto_ack=False, wait=3)
+        message = get(channel, work, auto_ack=False, wait=SOON)
         channel.basic_reject(message.tag, requeue=False)
-    return letter(lab, get(channel, work, wait=3))
+    return letter(lab, get(channel, work, wait=SOON))
 
 
 @check(GROUP, "a circle without a rejection is dropped")
@@ -182,8 +182,7 @@ def circle(lab):
     channel = lab.channel()
     queue = lab.queue(channel, arguments={"x-dead-letter-exchange": "", "x-message-ttl": 50})
     channel.basic_publish("", queue, b"one")
-    time.sleep(0.4)
-    return lab.count(channel, queue)
+    return lab.emptied(channel, queue)
 
 
 @check(GROUP, "a circle of two without a rejection is dropped")
@@ -193,8 +192,7 @@ def circle_of_two(lab):
     lab.queue(channel, "one", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": two, "x-message-ttl": 50})
     lab.queue(channel, "two", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": one, "x-message-ttl": 50})
     channel.basic_publish("", one, b"one")
-    time.sleep(0.5)
-    return [lab.count(channel, one), lab.count(channel, two)]
+    return [lab.emptied(channel, one), lab.emptied(channel, two)]
 
 
 @check(GROUP, "a circle with a rejection goes on")
@@ -203,9 +201,9 @@ def circle_rejected(lab):
     queue = lab.queue(channel, arguments={"x-dead-letter-exchange": ""})
     channel.basic_publish("", queue, b"one")
     for _ in range(3):
-        message = get(channel, queue, auto_ack=False, wait=3)
+        message = get(channel, queue, auto_ack=False, wait=SOON)
         channel.basic_reject(message.tag, requeue=False)
-    return letter(lab, get(channel, queue, wait=3))
+    return letter(lab, get(channel, queue, wait=SOON))
 
 
 @check(GROUP, "from queue to queue: the newest death first")
@@ -217,7 +215,7 @@ def chain(lab):
     first = lab.queue(channel, "first", {"x-dead-letter-exchange": "", "x-dead-letter-routing-key": lab.name("second")})
     channel.basic_publish("", first, b"one")
     channel.basic_reject(get(channel, first, auto_ack=False).tag, requeue=False)
-    return letter(lab, get(channel, last, wait=3))
+    return letter(lab, get(channel, last, wait=SOON))
 
 
 @check(GROUP, "a dead letter exchange that is the default one, by the old key")
@@ -230,4 +228,4 @@ def default(lab):
     channel.queue_bind(queue, exchange)
     channel.basic_publish(exchange, dead, b"one")
     channel.basic_reject(get(channel, queue, auto_ack=False).tag, requeue=False)
-    return letter(lab, get(channel, dead, wait=3))
+    return letter(lab, get(channel, dead, wait=SOON))

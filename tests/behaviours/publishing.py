@@ -7,7 +7,7 @@ import time
 import pika
 from pika import spec
 
-from lab import Consumer, bodies, check, content_header, get, plain, raw, until
+from lab import SOON, Consumer, bodies, check, content_header, get, plain, raw, until, within
 
 GROUP = "publishing"
 
@@ -265,20 +265,20 @@ modes("tx.rollback without tx.select", spec.Tx.Rollback())
 def queue_ttl(lab):
     channel = lab.channel()
     queue = lab.queue(channel, arguments={"x-message-ttl": 200})
-    channel.basic_publish("", queue, b"one")
-    early = lab.counts(channel, queue, 1)
-    time.sleep(0.4)
-    return [early, lab.count(channel, queue)]
+    with within(0.15):
+        channel.basic_publish("", queue, b"one")
+        early = lab.counts(channel, queue, 1)
+    return [early, lab.counts(channel, queue, 0)]
 
 
 @check("time to live", "of a message")
 def message_ttl(lab):
     channel = lab.channel()
     queue = lab.queue(channel)
-    channel.basic_publish("", queue, b"one", pika.BasicProperties(expiration="200"))
-    early = lab.counts(channel, queue, 1)
-    time.sleep(0.4)
-    return [early, lab.count(channel, queue)]
+    with within(0.15):
+        channel.basic_publish("", queue, b"one", pika.BasicProperties(expiration="200"))
+        early = lab.counts(channel, queue, 1)
+    return [early, lab.counts(channel, queue, 0)]
 
 
 @check("time to live", "of a message behind one that lives on")
@@ -299,8 +299,7 @@ def shorter(lab):
     one, two = lab.queue(channel, "one", {"x-message-ttl": 60000}), lab.queue(channel, "two", {"x-message-ttl": 100})
     channel.basic_publish("", one, b"x", pika.BasicProperties(expiration="100"))
     channel.basic_publish("", two, b"x", pika.BasicProperties(expiration="60000"))
-    time.sleep(0.4)
-    return [lab.count(channel, one), lab.count(channel, two)]
+    return [lab.counts(channel, one, 0), lab.counts(channel, two, 0)]
 
 
 @check("time to live", "0 without a consumer")
@@ -325,8 +324,9 @@ def zero_consumer(lab):
 def delivered(lab):
     channel = lab.channel()
     queue = lab.queue(channel, arguments={"x-message-ttl": 150})
-    channel.basic_publish("", queue, b"one")
-    message = get(channel, queue, auto_ack=False, wait=1)
+    with within(0.1):
+        channel.basic_publish("", queue, b"one")
+        message = get(channel, queue, auto_ack=False, wait=0.1)
     time.sleep(0.4)
     channel.basic_nack(message.tag, requeue=True)
     return lab.counts(channel, queue, 0)
@@ -338,7 +338,7 @@ def reply(lab):
     queue = lab.queue(server)
     answers = Consumer(requester, "amq.rabbitmq.reply-to", auto_ack=True)
     requester.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
-    question = get(server, queue, wait=2)
+    question = get(server, queue, wait=SOON)
     address = question.properties.reply_to
     server.basic_publish("", address, b"answer", pika.BasicProperties(correlation_id="1"))
     answer = answers.wait(1)[0]
@@ -353,7 +353,7 @@ def reply_mandatory(lab):
     queue = lab.queue(server)
     answers = Consumer(requester, "amq.rabbitmq.reply-to", auto_ack=True)
     requester.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
-    address = get(server, queue, wait=2).properties.reply_to
+    address = get(server, queue, wait=SOON).properties.reply_to
     server.confirm_delivery()
     try:
         server.basic_publish("", address, b"answer", mandatory=True)
@@ -369,11 +369,11 @@ def reply_gone(lab):
     queue = lab.queue(server)
     Consumer(requester, "amq.rabbitmq.reply-to", auto_ack=True)
     requester.basic_publish("", queue, b"question", pika.BasicProperties(reply_to="amq.rabbitmq.reply-to"))
-    address = get(server, queue, wait=2).properties.reply_to
+    address = get(server, queue, wait=SOON).properties.reply_to
     requester.close()
     server.confirm_delivery()
     published = lab.error(lambda: server.basic_publish("", address, b"answer"))
-    declared = lab.error(lambda: lab.channel().queue_declare(address, passive=True))
+    declared = lab.missing(address)
     return [published, {**declared, "text": declared["text"].replace(address, "ADDRESS")}]
 
 

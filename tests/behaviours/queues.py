@@ -4,7 +4,7 @@ import time
 
 import pika
 
-from lab import Consumer, bodies, check, get, until
+from lab import Consumer, bodies, check, get, within
 
 GROUP = "queue"
 
@@ -159,7 +159,7 @@ def auto_delete(lab):
     channel.basic_cancel(first.tag)
     channel.queue_declare(queue, passive=True)
     channel.basic_cancel(second.tag)
-    return lab.error(lambda: lab.channel().queue_declare(queue, passive=True))
+    return lab.missing(queue)
 
 
 @check(GROUP, "auto-delete stays while it never had a consumer")
@@ -178,15 +178,14 @@ def auto_delete_channel(lab):
     queue = lab.queue(channel, auto_delete=True)
     Consumer(channel, queue)
     channel.close()
-    return until(lambda: lab.error(lambda: lab.channel().queue_declare(queue, passive=True)), bool)
+    return lab.missing(queue)
 
 
 @check(GROUP, "x-expires: a queue that is not used goes")
 def expires(lab):
-    channel = lab.channel()
-    queue = lab.queue(channel, arguments={"x-expires": 200})
+    queue = lab.queue(lab.channel(), arguments={"x-expires": 200})
     time.sleep(0.6)
-    return lab.error(lambda: channel.queue_declare(queue, passive=True))
+    return lab.missing(queue, pause=0.6)
 
 
 @check(GROUP, "x-expires: a queue that is used stays")
@@ -198,13 +197,16 @@ def expires_used(lab):
     published = lab.queue(channel, "published", {"x-expires": 600})
     Consumer(channel, consumed)
     for _ in range(6):
-        channel.queue_declare(declared_only, arguments={"x-expires": 600}, durable=True)
-        channel.basic_get(fetched)
-        channel.basic_publish("", published, b"x")
-        time.sleep(0.2)
+        with within(0.5):
+            time.sleep(0.2)
+            channel.queue_declare(declared_only, arguments={"x-expires": 600}, durable=True)
+            channel.basic_get(fetched)
+            channel.basic_publish("", published, b"x")
     stays = {}
-    for name in [declared_only, fetched, consumed, published]:
-        stays[lab.clean(name)] = lab.error(lambda: lab.channel().queue_declare(name, passive=True)) is None
+    with within(0.5):
+        for name in [declared_only, fetched, consumed]:
+            stays[lab.clean(name)] = lab.error(lambda: lab.channel().queue_declare(name, passive=True)) is None
+    stays[lab.clean(published)] = lab.missing(published, pause=0.9) is None
     return stays
 
 

@@ -1,6 +1,6 @@
 """Quorum queues, as far as a single node shows them."""
 
-from lab import Consumer, bodies, check, get, until
+from lab import SOON, Consumer, bodies, check, get, until
 
 GROUP = "quorum queue"
 
@@ -60,7 +60,7 @@ def order(lab):
     channel.basic_ack(consumer.messages[1].tag, multiple=True)
     channel.connection.close()
     other = lab.channel()
-    return [seen, get(other, queue, wait=3).seen()[::3]]
+    return [seen, get(other, queue, wait=SOON).seen()[::3]]
 
 
 def counted(name, **arguments):
@@ -73,7 +73,7 @@ def counted(name, **arguments):
         for number in range(1, 4):
             consumer.wait(number)
             channel.basic_nack(consumer.messages[-1].tag)
-        consumer.wait(4, 1)
+        consumer.wait(4)
         return [[message.seen()[3], message.headers] for message in consumer.messages]
 
 
@@ -90,10 +90,11 @@ def back(name, give_back, **arguments):
         channel = connection.channel()
         queue = quorum(lab, channel, **arguments)
         publish(channel, queue, b"1", b"2", b"3", b"4")
-        taken = [get(channel, queue, auto_ack=False, wait=3) for _ in range(2)]
+        taken = [get(channel, queue, auto_ack=False, wait=SOON) for _ in range(2)]
         give_back(connection, channel, taken)
         other = lab.channel()
-        return [get(other, queue, wait=3).seen()[0] for _ in range(4)]
+        lab.counts(other, queue, 4)
+        return [get(other, queue, wait=SOON).seen()[0] for _ in range(4)]
 
 
 for limit_name, limit_arguments in [("", {}), (", with a limit", {"x_delivery_limit": 5})]:
@@ -108,7 +109,7 @@ def counted_get(lab):
     publish(channel, queue, b"one")
     seen = []
     for _ in range(3):
-        message = get(channel, queue, auto_ack=False, wait=3)
+        message = get(channel, queue, auto_ack=False, wait=SOON)
         seen.append([message.seen()[3], message.headers])
         channel.basic_nack(message.tag)
     return seen
@@ -122,7 +123,7 @@ def counted_cut(lab):
     publish(channel, queue, b"one")
     Consumer(channel, queue).wait(1)
     connection.close()
-    message = get(lab.channel(), queue, wait=3)
+    message = get(lab.channel(), queue, wait=SOON)
     return [message.seen()[3], message.headers]
 
 
@@ -133,10 +134,15 @@ def limit(lab):
     queue = quorum(lab, channel, x_delivery_limit=2, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
     publish(channel, queue, b"one")
     deliveries = 0
-    while (message := get(channel, queue, auto_ack=False, wait=0.5)) is not None:
-        deliveries += 1
-        channel.basic_nack(message.tag)
-    message = get(channel, dead, wait=3)
+
+    def look():
+        nonlocal deliveries
+        if (delivered := get(channel, queue, auto_ack=False)) is not None:
+            deliveries += 1
+            channel.basic_nack(delivered.tag)
+        return get(channel, dead)
+
+    message = until(look, bool)
     deaths = message.headers.get("x-death")
     return [deliveries, message.body, [[death["reason"], death["count"]] for death in deaths],
             message.headers.get("x-first-death-reason"), message.headers.get("x-delivery-count")]
@@ -148,7 +154,7 @@ def limit_drops(lab):
     queue = quorum(lab, channel, x_delivery_limit=1)
     publish(channel, queue, b"one")
     for _ in range(2):
-        channel.basic_nack(get(channel, queue, auto_ack=False, wait=3).tag)
+        channel.basic_nack(get(channel, queue, auto_ack=False, wait=SOON).tag)
     return lab.counts(channel, queue, 0)
 
 
@@ -158,7 +164,7 @@ def requeued(name, **arguments):
         channel = lab.channel()
         queue = quorum(lab, channel, **arguments)
         publish(channel, queue, b"1", b"2", b"3")
-        message = get(channel, queue, auto_ack=False, wait=3)
+        message = get(channel, queue, auto_ack=False, wait=SOON)
         channel.basic_nack(message.tag)
         lab.counts(channel, queue, 3)
         return bodies(channel, queue)
@@ -174,8 +180,8 @@ def rejected(lab):
     dead = lab.queue(channel, "dead")
     queue = quorum(lab, channel, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
     publish(channel, queue, b"one")
-    channel.basic_reject(get(channel, queue, auto_ack=False, wait=3).tag, requeue=False)
-    message = get(channel, dead, wait=3)
+    channel.basic_reject(get(channel, queue, auto_ack=False, wait=SOON).tag, requeue=False)
+    message = get(channel, dead, wait=SOON)
     deaths = message.headers["x-death"]
     return [message.body, deaths[0]["reason"], deaths[0]["count"], sorted(message.headers)]
 
@@ -201,7 +207,7 @@ def ttl(lab):
     dead = lab.queue(channel, "dead")
     queue = quorum(lab, channel, x_message_ttl=100, x_dead_letter_exchange="", x_dead_letter_routing_key=dead)
     publish(channel, queue, b"one")
-    message = get(channel, dead, wait=5)
+    message = get(channel, dead, wait=SOON)
     return [message.body, message.headers["x-first-death-reason"]]
 
 

@@ -2,14 +2,15 @@
 
 from pika import spec
 
-from lab import Consumer, bodies, check, get, raw, wait_for
+from lab import SOON, Consumer, bodies, check, get, raw, wait_for
 from consuming import filled
 
 GROUP = "settling"
 
 
-def settled(name, act, count=3):
-    """Fetches messages without acknowledging them, does something, and says what waits when the channel is closed."""
+def settled(name, act, requeued=0, count=3):
+    """Fetches messages without acknowledging them, does something, and says what waits then, when that is as many as
+    are requeued, and when the channel is closed."""
 
     @check(GROUP, name)
     def observe(lab):
@@ -17,23 +18,22 @@ def settled(name, act, count=3):
         queue = filled(lab, channel, count)
         messages = [get(channel, queue, auto_ack=False) for _ in range(count)]
         act(channel, [message.tag for message in messages])
-        channel.connection.process_data_events(0.05)
-        before = lab.count(other, queue)
+        before = lab.counts(other, queue, requeued)
         channel.close()
-        return [before, [get(other, queue, wait=0.3).seen()[::3] for _ in range(lab.count(other, queue))]]
+        return [before, [get(other, queue, wait=SOON).seen()[::3] for _ in range(lab.count(other, queue))]]
 
 
 settled("nothing", lambda channel, tags: None)
 settled("ack one", lambda channel, tags: channel.basic_ack(tags[1]))
 settled("ack up to one", lambda channel, tags: channel.basic_ack(tags[1], multiple=True))
 settled("ack all with tag 0", lambda channel, tags: channel.basic_ack(0, multiple=True))
-settled("nack one to the queue", lambda channel, tags: channel.basic_nack(tags[1]))
-settled("nack up to one to the queue", lambda channel, tags: channel.basic_nack(tags[1], multiple=True))
+settled("nack one to the queue", lambda channel, tags: channel.basic_nack(tags[1]), requeued=1)
+settled("nack up to one to the queue", lambda channel, tags: channel.basic_nack(tags[1], multiple=True), requeued=2)
 settled("nack up to one for good", lambda channel, tags: channel.basic_nack(tags[1], multiple=True, requeue=False))
-settled("nack all with tag 0", lambda channel, tags: channel.basic_nack(0, multiple=True))
-settled("reject to the queue", lambda channel, tags: channel.basic_reject(tags[0]))
+settled("nack all with tag 0", lambda channel, tags: channel.basic_nack(0, multiple=True), requeued=3)
+settled("reject to the queue", lambda channel, tags: channel.basic_reject(tags[0]), requeued=1)
 settled("reject for good", lambda channel, tags: channel.basic_reject(tags[0], requeue=False))
-settled("recover", lambda channel, tags: channel.basic_recover(requeue=True))
+settled("recover", lambda channel, tags: channel.basic_recover(requeue=True), requeued=3)
 
 
 def refused(name, *methods, count=2):
