@@ -13,6 +13,8 @@ from pika import exceptions, frame, spec
 
 # How long something may take that is to happen, in seconds.
 SOON = 10.0
+# The same of frames. RabbitMQ gives a client 10 s to open its connection, and then ends it.
+FRAME = 30.0
 # How long it is watched that nothing happens, in seconds.
 QUIET = 0.25
 # How often a check is made for which the machine is too busy, before it is said to be.
@@ -237,7 +239,7 @@ class Raw:
 
     def __init__(self, lab):
         self.lab = lab
-        self.socket = socket.create_connection((lab.address.hostname, lab.address.port), timeout=SOON)
+        self.socket = socket.create_connection((lab.address.hostname, lab.address.port), timeout=FRAME)
         self.buffer = b""
 
     def send(self, data):

@@ -130,7 +130,8 @@ impl Publish {
             let began = Instant::now();
             let tally = self.send_all(*way, &template, &settings, &session, &mut publisher).await?;
             if tally.returned + tally.nacked + tally.lost > 0 {
-                publisher.close().await?;
+                // That closing fails, too, is not what to tell.
+                let _ = publisher.close().await;
                 session.close().await;
                 bail!("{}; hint: bind a queue to the exchange for this routing key", tally.text());
             }

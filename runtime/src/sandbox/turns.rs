@@ -60,7 +60,7 @@ impl Turn {
 
 /// Lets all others go first. tokio's own `yield_now` wakes its task when the drivers were looked at, and a task that is
 /// woken there goes before all that wait in line: an executor that looks often runs it again and again, and them never.
-async fn step_back() {
+pub(super) async fn step_back() {
     let mut is_back = false;
     poll_fn(|cx| {
         if replace(&mut is_back, true) {

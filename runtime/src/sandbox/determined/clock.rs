@@ -1,12 +1,6 @@
 //! Clocks that go forward by a fixed step with each look at one of them, and by what is waited for.
 
-use std::{
-    future::{pending, poll_fn},
-    mem::replace,
-    sync::Arc,
-    task::Poll,
-    time::Duration,
-};
+use std::{future::pending, sync::Arc, time::Duration};
 
 use wasmtime::{
     StoreContextMut,
@@ -19,7 +13,7 @@ use wasmtime_wasi::{
 };
 
 use super::Determined;
-use crate::sandbox::host::Host;
+use crate::sandbox::{host::Host, turns::step_back};
 
 /// Two of its functions are linked by hand: the library's own wait in real time.
 const MONOTONIC_CLOCK: &str = "wasi:clocks/monotonic-clock@0.2.12";
@@ -182,19 +176,6 @@ impl Drop for Waiting<'_> {
             waits.swap_remove(at);
         }
     }
-}
-
-/// Lets all others go first.
-async fn step_back() {
-    let mut is_back = false;
-    poll_fn(|cx| {
-        if replace(&mut is_back, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 #[cfg(test)]
