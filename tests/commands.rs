@@ -17,10 +17,14 @@ use crate::outcomes::guest;
 /// The same source as a component and as a core module.
 const FORMS: [(&str, &str); 2] = [("command", "command"), ("core_command", "core-command")];
 
-fn manifest(plugin: &str, queue: &str) -> String {
+/// How long a call may take that ends, and one that does not.
+const ENDS: &str = "20s";
+const ENDLESS: &str = "2s";
+
+fn manifest(plugin: &str, queue: &str, time: &str) -> String {
     format!(
         "plugin = \"{plugin}.wasm\"\n[[queue]]\nname = \"{queue}\"\n[[queue]]\nname = \"{queue}.told\"\nconsume = false\n\
-         [failure]\nattempts = 1\n[limits]\ntime = \"2s\"\nmemory = \"8MiB\"\n[grant]\npublish = [\"/#\"]\n"
+         [failure]\nattempts = 1\n[limits]\ntime = \"{time}\"\nmemory = \"8MiB\"\n[grant]\npublish = [\"/#\"]\n"
     )
 }
 
@@ -56,9 +60,9 @@ impl Forms {
 }
 
 /// Runs a form of the command on a delivery.
-async fn invoke(folder: &Path, form: &str, delivery: &Value) -> (Value, Output) {
+async fn invoke(folder: &Path, form: &str, delivery: &Value, time: &str) -> (Value, Output) {
     let (manifest, plugin) = (folder.join("m.toml"), guest(form));
-    fs::write(&manifest, self::manifest(form, "q")).unwrap();
+    fs::write(&manifest, self::manifest(form, "q", time)).unwrap();
     fs::write(folder.join("delivery.json"), delivery.to_string()).unwrap();
     let (manifest, plugin) = (manifest.display().to_string(), plugin.display().to_string());
     let arguments = ["invoke", &plugin, "--manifest", &manifest, "--delivery", "delivery.json", "--json"];
@@ -80,7 +84,7 @@ async fn a_command_reads_the_delivery_and_writes_the_outcome() {
             forms.check_delivery(&delivery);
             delivery.as_object_mut().unwrap().remove("base64");
             delivery["text"] = json!(json!({ "tell": true }).to_string());
-            let (mut outcome, _) = invoke(folder.path(), form, &delivery).await;
+            let (mut outcome, _) = invoke(folder.path(), form, &delivery, ENDS).await;
             outcome.as_object_mut().unwrap().remove("took_us");
             forms.check_outcome(&outcome);
             let told = outcome["publications"][0]["text"].as_str().unwrap_or_else(|| panic!("{outcome}"));
@@ -89,7 +93,7 @@ async fn a_command_reads_the_delivery_and_writes_the_outcome() {
             let mut expected = delivery;
             expected["contract"] = json!("0.1.0");
             expected["worker"] = json!("m");
-            expected["time_ms"] = json!(2000);
+            expected["time_ms"] = json!(20000);
             assert_eq!(told, expected, "{form}, {}", case.name);
         }
     }
@@ -142,13 +146,15 @@ async fn every_outcome_of_a_command() {
     for (form, _) in FORMS {
         for outcome in &outcomes {
             forms.check_outcome(outcome);
-            let (told, _) = invoke(folder.path(), form, &delivery(&json!({ "stdout": outcome.to_string() }))).await;
+            let delivery = delivery(&json!({ "stdout": outcome.to_string() }));
+            let (told, _) = invoke(folder.path(), form, &delivery, ENDS).await;
             assert_eq!(told["settlement"], outcome["settlement"], "{form}: {told}");
             let count = |json: &Value| json["publications"].as_array().map_or(0, Vec::len);
             assert_eq!(count(&told), count(outcome), "{form}: {told}");
         }
         for (action, kind, expected) in &fails {
-            let (told, output) = invoke(folder.path(), form, &delivery(action)).await;
+            let time = if *kind == "time-limit" { ENDLESS } else { ENDS };
+            let (told, output) = invoke(folder.path(), form, &delivery(action), time).await;
             assert_eq!((told["failure"].as_str(), output.code), (Some(*kind), 1), "{form}, {action}: {told}");
             for part in *expected {
                 assert!(told["error"].as_str().unwrap().contains(part), "{form}, {action}: {told}");
@@ -158,6 +164,7 @@ async fn every_outcome_of_a_command() {
             folder.path(),
             form,
             &delivery(&json!({ "stderr": "a line", "stdout": "{\"settlement\":\"ack\"}" })),
+            ENDS,
         )
         .await;
         assert!(output.stderr.contains("INFO a line worker="), "{output:?}");
@@ -173,7 +180,7 @@ async fn commands_serve_queues() {
     let peer = Peer::connect(&vhost.url).await;
     let mut config = HostConfig::new(&vhost.url);
     for (form, _) in FORMS {
-        config = config.plugin(&format!("{form}.wasm"), &guest(form)).manifest(form, &manifest(form, form));
+        config = config.plugin(&format!("{form}.wasm"), &guest(form)).manifest(form, &manifest(form, form, ENDS));
     }
     let host = Host::ready(config).await;
     for (form, kind) in FORMS {
