@@ -123,3 +123,27 @@ async fn a_host_alone_is_enough() {
     let bytes = fs::metadata(folder.path().join("plugins/hello.wasm")).unwrap().len();
     assert!(bytes <= RUST_HELLO_BYTES_MAX, "{bytes} bytes");
 }
+
+/// A handler that does without what Rust's standard library has of WASI is one module that imports nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handler_without_wasi_imports_nothing_and_prints_nothing() {
+    let folder = places::folder("bare");
+    let sdk = places::root().join("sdk").canonicalize().unwrap();
+    host::run(folder.path(), &["new", "rust", "hello", "--sdk", sdk.to_str().unwrap()]).await.success();
+    let settings = folder.path().join("plugins/src/hello/Cargo.toml");
+    let text = fs::read_to_string(&settings).unwrap();
+    fs::write(&settings, text + "\n[package.metadata.wabbit]\nwasi = false\n").unwrap();
+    build(folder.path(), &["hello", "--sdk", sdk.to_str().unwrap()]).await.success();
+    let inspected = host::run(folder.path(), &["inspect", "plugins/hello.wasm", "--json"]).await.success();
+    let inspected: Value = serde_json::from_str(&inspected).unwrap();
+    assert_eq!(inspected["imports"], serde_json::json!([]), "{inspected}");
+    // The second does not fit into the memory that an instance begins with.
+    for name in ["Ada".into(), "x".repeat(100_000)] {
+        let arguments =
+            ["invoke", "plugins/hello.wasm", "--manifest", "manifests/hello.toml", "--json", "--body", &name];
+        let output = host::run(folder.path(), &arguments).await;
+        assert_eq!((output.code, output.stderr.as_str()), (0, ""));
+        let outcome: Value = serde_json::from_str(&output.stdout).unwrap();
+        assert_eq!(outcome["publications"][0]["text"], format!("Hello, {name}!"));
+    }
+}

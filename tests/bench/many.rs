@@ -6,7 +6,6 @@ use lapin::options::QueuePurgeOptions;
 
 use crate::harness::amqp::{Peer, persistent};
 use crate::harness::host::{Host, HostConfig};
-use crate::harness::places;
 use crate::rates;
 use crate::report::{Figure, Row, Target};
 use crate::{BODY_BYTES, Size};
@@ -81,7 +80,7 @@ async fn fill(url: &str, workers: usize, messages: usize) {
 }
 
 fn host(url: &str, workers: usize) -> HostConfig {
-    let config = HostConfig::new(url).plugin("bench.wasm", &places::root().join("target/guests/bench_ack.wasm"));
+    let config = HostConfig::new(url).plugin("bench.wasm", &rates::guest(rates::BARE));
     (0..workers).fold(config, |config, number| {
         let text = format!("plugin = \"bench.wasm\"\n[[queue]]\nname = \"{}\"\n", queue(number));
         config.manifest(&format!("w{number}"), &text)

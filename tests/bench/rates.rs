@@ -1,5 +1,6 @@
 //! Messages a second, and what each costs of the processor: the queue is full, and a consumer takes what it can.
 
+use std::path::PathBuf;
 use std::process::Child;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,9 @@ const FROM: f64 = 0.1;
 const TO: f64 = 0.9;
 /// The script takes fewer messages, for it takes longer.
 const PIKA_SHARE: usize = 3;
+/// Handlers that do nothing but ack: with nothing of WASI, and with what Rust's standard library has of it.
+pub const BARE: &str = "bare_bench_ack";
+pub const WASI: &str = "bench_ack";
 /// For one run.
 const DEADLINE: Duration = Duration::from_secs(120);
 
@@ -45,14 +49,16 @@ impl Measured {
 
 /// Consume and ack, beside the native loop and beside the script that users have.
 pub async fn ack(size: &Size) -> Vec<Row> {
-    let (mut wabbit, mut kept, mut native, mut pika) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut wabbit, mut wasi, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut native, mut pika) = (Vec::new(), Vec::new());
     for run in 0..size.runs {
         // The order changes, so that whatever one leaves behind disturbs the others as often.
-        for turn in 0..4 {
-            match (run + turn) % 4 {
+        for turn in 0..5 {
+            match (run + turn) % 5 {
                 0 => wabbit.push(of_host(size, host(&size.url, false)).await),
                 1 => native.push(of_native(size, false).await),
                 2 => kept.push(of_host(size, reusing(&size.url)).await),
+                3 => wasi.push(of_host(size, host(&size.url, false).plugin("bench.wasm", &guest(WASI))).await),
                 _ => pika.push(of_pika(size).await),
             }
         }
@@ -85,6 +91,22 @@ pub async fn ack(size: &Size) -> Vec<Row> {
             Some(("pika", rate(&pika))),
             Figure::Ratio,
             Target::AtLeast(2.8),
+        ),
+        row(
+            "consume, ack, with WASI",
+            messages,
+            rate(&wasi),
+            Some(("native", rate(&native))),
+            Figure::Ratio,
+            Target::None,
+        ),
+        row(
+            "consume, ack, with WASI: CPU",
+            micros,
+            cpu(&wasi),
+            Some(("native", cpu(&native))),
+            Figure::Difference,
+            Target::None,
         ),
         row(
             "consume, ack, instances kept",
@@ -132,10 +154,15 @@ pub async fn fill(url: &str, messages: usize) -> Peer {
     peer
 }
 
+/// The plugin of a handler that the host is measured with.
+pub fn guest(name: &str) -> PathBuf {
+    places::root().join(format!("target/guests/{name}.wasm"))
+}
+
 /// A host with one worker on the queue.
 pub fn host(url: &str, relay: bool) -> HostConfig {
-    let guest = if relay { "bench_relay" } else { "bench_ack" };
-    HostConfig::new(url).plugin("bench.wasm", &places::root().join(format!("target/guests/{guest}.wasm"))).manifest(
+    let name = if relay { "bare_bench_relay" } else { BARE };
+    HostConfig::new(url).plugin("bench.wasm", &guest(name)).manifest(
         "bench",
         &format!(
             "plugin = \"bench.wasm\"\n[[queue]]\nname = \"{QUEUE}\"\n[consume]\nprefetch = {PREFETCH}\n\

@@ -29,7 +29,7 @@ const BEAT: Duration = Duration::from_millis(2);
 /// A call without a broker: with a fresh instance, and with one that is kept. The handlers in other languages are those that
 /// `wabbit new` makes.
 pub async fn in_process(size: &Size) -> Vec<Row> {
-    let rust = places::root().join("target/guests/bench_ack.wasm");
+    let [bare, wasi] = [rates::BARE, rates::WASI].map(rates::guest);
     let folder = places::folder("bench");
     let others = ["javascript", "python"];
     let sdk = places::root().join("sdk").canonicalize().unwrap().display().to_string();
@@ -41,27 +41,23 @@ pub async fn in_process(size: &Size) -> Vec<Row> {
     process::run("wabbit build", build, BUILD).await.success();
     let [javascript_plugin, python_plugin] = others.map(|name| folder.path().join(format!("plugins/{name}.wasm")));
 
-    let (mut fresh, mut kept, mut javascript, mut python) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    let (mut fresh, mut with_wasi, mut kept) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut javascript, mut python) = (Vec::new(), Vec::new());
     for _ in 0..size.runs {
-        fresh.push(call(&rust, CALLS, &["--body", &"x".repeat(BODY_BYTES)]).await);
-        kept.push(call(&rust, CALLS, &["--body", &"x".repeat(BODY_BYTES), "--reuse"]).await);
+        fresh.push(call(&bare, CALLS, &["--body", &"x".repeat(BODY_BYTES)]).await);
+        with_wasi.push(call(&wasi, CALLS, &["--body", &"x".repeat(BODY_BYTES)]).await);
+        kept.push(call(&bare, CALLS, &["--body", &"x".repeat(BODY_BYTES), "--reuse"]).await);
         // There is nobody to greet, so that none of them logs.
         javascript.push(call(&javascript_plugin, CALLS / 50, &["--body", ""]).await);
         python.push(call(&python_plugin, CALLS / 200, &["--body", ""]).await);
     }
-    let row = |what, wabbit, most| Row {
-        what,
-        unit: "µs",
-        wabbit,
-        beside: None,
-        figure: Figure::Alone,
-        target: Target::AtMost(most),
-    };
+    let row = |what, wabbit, target| Row { what, unit: "µs", wabbit, beside: None, figure: Figure::Alone, target };
     vec![
-        row("in process: a fresh instance and a call", fresh, 5.0),
-        row("in process: a call, reused", kept, 1.0),
-        row("in process: JavaScript (QuickJS)", javascript, JAVASCRIPT_US * SLOWER),
-        row("in process: Python", python, PYTHON_US * SLOWER),
+        row("in process: a fresh instance and a call", fresh, Target::AtMost(5.0)),
+        row("in process: the same, with WASI", with_wasi, Target::None),
+        row("in process: a call, reused", kept, Target::AtMost(1.0)),
+        row("in process: JavaScript (QuickJS)", javascript, Target::AtMost(JAVASCRIPT_US * SLOWER)),
+        row("in process: Python", python, Target::AtMost(PYTHON_US * SLOWER)),
     ]
 }
 

@@ -1,5 +1,6 @@
 //! The faults that are not on the wire: of the host, of the broker, and of what stands on it.
 
+use std::ops::Range;
 use std::time::{Duration, Instant};
 
 use lapin::ExchangeKind;
@@ -29,7 +30,7 @@ const OVERDUE: Duration = Duration::from_millis(6_500);
 /// How soon the host says that the broker blocks publishers, where any of its handlers is left to publish.
 const NOTICED_WITHIN: Duration = Duration::from_secs(10);
 /// How often the broker is short of memory before somebody publishes.
-const ALARMS_MAX: usize = 4;
+const ALARMS_MAX: u64 = 4;
 
 type Inputs = [(Command, Option<(String, u64)>)];
 
@@ -110,9 +111,12 @@ impl Lane {
             }
             "memory-alarm" | "long-alarm" => {
                 // The broker tells only those who publish meanwhile. Where setting it took longer than all handlers did,
-                // nobody was left to.
+                // nobody was left to: the next ones take longer.
                 let mut noticed = Ok(());
-                for _ in 0..ALARMS_MAX {
+                for attempt in 1..=ALARMS_MAX {
+                    if attempt > 1 {
+                        self.hold(8, attempt * 1_000..attempt * 2_000, after).await;
+                    }
                     self.clear_log();
                     self.place.broker().ctl(&["set_vm_memory_high_watermark", "0.0000001"]).await;
                     noticed = self.wait_for_log("the broker blocks publishers", NOTICED_WITHIN).await;
@@ -123,7 +127,6 @@ impl Lane {
                     if noticed.is_ok() {
                         break;
                     }
-                    self.occupy(name, after).await;
                 }
                 noticed?;
                 let gone = Instant::now();
@@ -242,15 +245,20 @@ impl Lane {
     /// Gives the host something to hold at the moment of the fault: handlers that take their time, behind which others
     /// wait.
     async fn occupy(&mut self, name: &str, after: Duration) {
-        let (shortest, longest) = match name {
+        let millis = match name {
             "none" | "full" => return,
             // They publish while nothing is taken.
-            "memory-alarm" | "long-alarm" => (1_000, 2_000),
-            _ => (50, 500),
+            "memory-alarm" | "long-alarm" => 1_000..2_000,
+            _ => 50..500,
         };
+        self.hold(12, millis, after).await;
+    }
+
+    /// Sends so many deliveries whose handlers take so many milliseconds, and publish then.
+    async fn hold(&mut self, deliveries: usize, millis: Range<u64>, after: Duration) {
         let mut random = fastrand::Rng::with_seed(u64::try_from(after.as_millis()).unwrap_or(0));
-        for _ in 0..12 {
-            self.publish_one(Command::Slow(random.u64(shortest..longest)), None).await;
+        for _ in 0..deliveries {
+            self.publish_one(Command::Slow(random.u64(millis.clone())), None).await;
         }
     }
 

@@ -34,6 +34,9 @@
 //! failure policy decides about retries. A body that cannot be read ([`BodyError`]) is the exception: it will be no
 //! better the next time, so that its `?` sends the delivery to the dead-letter queue at once.
 //!
+//! **Without WASI.** A handler that needs none of what Rust's standard library has of WASI can be built for
+//! `wasm32-unknown-unknown`, and takes a third less of the host's time. It cannot print, and a panic of it has no text.
+//!
 //! **Logging.** `println!` and `eprintln!` write to the host's log, a line each. What `print!` leaves without a newline is
 //! lost.
 //!
@@ -50,6 +53,8 @@ pub mod context;
 mod delivery;
 mod error;
 mod export;
+#[cfg(all(target_arch = "wasm32", target_os = "unknown"))]
+mod heap;
 pub mod http;
 pub mod keyvalue;
 mod outcome;
