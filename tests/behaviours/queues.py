@@ -191,13 +191,14 @@ def expires(lab):
 @check(GROUP, "x-expires: a queue that is used stays")
 def expires_used(lab):
     channel = lab.channel()
-    declared_only = lab.queue(channel, "declared", {"x-expires": 600})
-    fetched = lab.queue(channel, "fetched", {"x-expires": 600})
-    consumed = lab.queue(channel, "consumed", {"x-expires": 600})
-    published = lab.queue(channel, "published", {"x-expires": 600})
-    Consumer(channel, consumed)
+    with within(0.1):
+        declared_only = lab.queue(channel, "declared", {"x-expires": 600})
+        fetched = lab.queue(channel, "fetched", {"x-expires": 600})
+        consumed = lab.queue(channel, "consumed", {"x-expires": 600})
+        published = lab.queue(channel, "published", {"x-expires": 600})
+        Consumer(channel, consumed)
     for _ in range(6):
-        with within(0.5):
+        with within(0.45):
             time.sleep(0.2)
             channel.queue_declare(declared_only, arguments={"x-expires": 600}, durable=True)
             channel.basic_get(fetched)
