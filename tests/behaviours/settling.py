@@ -8,32 +8,33 @@ from consuming import filled
 GROUP = "settling"
 
 
-def settled(name, act, requeued=0, count=3):
-    """Fetches messages without acknowledging them, does something, and says what waits then, when that is as many as
-    are requeued, and when the channel is closed."""
+def settled(name, act, requeued, left):
+    """Fetches three messages without acknowledging them, does something, and says what waits then, when that is as many
+    as are requeued, and when the channel is closed, when that is as many as are left."""
 
     @check(GROUP, name)
     def observe(lab):
         channel, other = lab.channel(), lab.channel()
-        queue = filled(lab, channel, count)
-        messages = [get(channel, queue, auto_ack=False) for _ in range(count)]
+        queue = filled(lab, channel, 3)
+        messages = [get(channel, queue, auto_ack=False) for _ in range(3)]
         act(channel, [message.tag for message in messages])
         before = lab.counts(other, queue, requeued)
         channel.close()
-        return [before, [get(other, queue, wait=SOON).seen()[::3] for _ in range(lab.count(other, queue))]]
+        after = lab.counts(other, queue, left) if left else lab.emptied(other, queue)
+        return [before, [get(other, queue, wait=SOON).seen()[::3] for _ in range(after)]]
 
 
-settled("nothing", lambda channel, tags: None)
-settled("ack one", lambda channel, tags: channel.basic_ack(tags[1]))
-settled("ack up to one", lambda channel, tags: channel.basic_ack(tags[1], multiple=True))
-settled("ack all with tag 0", lambda channel, tags: channel.basic_ack(0, multiple=True))
-settled("nack one to the queue", lambda channel, tags: channel.basic_nack(tags[1]), requeued=1)
-settled("nack up to one to the queue", lambda channel, tags: channel.basic_nack(tags[1], multiple=True), requeued=2)
-settled("nack up to one for good", lambda channel, tags: channel.basic_nack(tags[1], multiple=True, requeue=False))
-settled("nack all with tag 0", lambda channel, tags: channel.basic_nack(0, multiple=True), requeued=3)
-settled("reject to the queue", lambda channel, tags: channel.basic_reject(tags[0]), requeued=1)
-settled("reject for good", lambda channel, tags: channel.basic_reject(tags[0], requeue=False))
-settled("recover", lambda channel, tags: channel.basic_recover(requeue=True), requeued=3)
+settled("nothing", lambda channel, tags: None, 0, 3)
+settled("ack one", lambda channel, tags: channel.basic_ack(tags[1]), 0, 2)
+settled("ack up to one", lambda channel, tags: channel.basic_ack(tags[1], multiple=True), 0, 1)
+settled("ack all with tag 0", lambda channel, tags: channel.basic_ack(0, multiple=True), 0, 0)
+settled("nack one to the queue", lambda channel, tags: channel.basic_nack(tags[1]), 1, 3)
+settled("nack up to one to the queue", lambda channel, tags: channel.basic_nack(tags[1], multiple=True), 2, 3)
+settled("nack up to one for good", lambda channel, tags: channel.basic_nack(tags[1], multiple=True, requeue=False), 0, 1)
+settled("nack all with tag 0", lambda channel, tags: channel.basic_nack(0, multiple=True), 3, 3)
+settled("reject to the queue", lambda channel, tags: channel.basic_reject(tags[0]), 1, 3)
+settled("reject for good", lambda channel, tags: channel.basic_reject(tags[0], requeue=False), 0, 2)
+settled("recover", lambda channel, tags: channel.basic_recover(requeue=True), 3, 3)
 
 
 def refused(name, *methods, count=2):
