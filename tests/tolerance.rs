@@ -154,6 +154,7 @@ async fn watch(stage: &Stage, tap: &str) -> (BTreeMap<usize, Seen>, Vec<(Instant
 
 fn judge(seen: &BTreeMap<usize, Seen>, controls: &[(Instant, Instant)]) {
     let mut late = Vec::new();
+    let mut waited: BTreeMap<Duration, Vec<Duration>> = BTreeMap::new();
     for (number, Seen { sent, waits, back, again }) in seen {
         let delay = Duration::from_millis(DELAYS[number % DELAYS.len()]);
         let (sent, waits, back, again) = (sent.unwrap(), waits.unwrap(), back.unwrap(), again.unwrap());
@@ -163,6 +164,7 @@ fn judge(seen: &BTreeMap<usize, Seen>, controls: &[(Instant, Instant)]) {
             "{number} came back {:?} after it was sent, of {delay:?}",
             back - sent
         );
+        waited.entry(delay).or_default().push(back - waits);
         let due = waits + delay + delay.mul_f64(LATE_MAX).max(LATE_MIN);
         // What everything took that went through at the time when this was to come back.
         let busy = controls
@@ -171,6 +173,12 @@ fn judge(seen: &BTreeMap<usize, Seen>, controls: &[(Instant, Instant)]) {
             .map(|(sent, came)| *came - *sent)
             .max();
         late.push((again.saturating_duration_since(due + busy.unwrap_or_default()), *number, again - waits, delay));
+    }
+    // What is seen late of some is not of most.
+    for (delay, mut waited) in waited {
+        waited.sort();
+        let half = waited[waited.len() / 2];
+        assert!(half >= delay.mul_f64(1.0 - EARLY_MAX), "half of all wait for {half:?} at most, of {delay:?}");
     }
     assert_eq!(late.len(), COUNT);
     late.sort();

@@ -101,9 +101,9 @@ class Lab:
         """The same, when it is what is expected, or when that took too long."""
         return until(lambda: self.count(channel, queue), lambda count: count == expected)
 
-    def emptied(self, channel, queue):
-        """The same, when nothing waits any more and nothing comes back."""
-        self.counts(channel, queue, 0)
+    def stays(self, channel, queue, expected):
+        """The same, when it stays so for a moment."""
+        self.counts(channel, queue, expected)
         time.sleep(QUIET)
         return self.count(channel, queue)
 

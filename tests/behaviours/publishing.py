@@ -268,7 +268,8 @@ def queue_ttl(lab):
     with within(0.15):
         channel.basic_publish("", queue, b"one")
         early = lab.counts(channel, queue, 1)
-    return [early, lab.counts(channel, queue, 0)]
+    with within(0.4):
+        return [early, lab.counts(channel, queue, 0)]
 
 
 @check("time to live", "of a message")
@@ -278,7 +279,8 @@ def message_ttl(lab):
     with within(0.15):
         channel.basic_publish("", queue, b"one", pika.BasicProperties(expiration="200"))
         early = lab.counts(channel, queue, 1)
-    return [early, lab.counts(channel, queue, 0)]
+    with within(0.4):
+        return [early, lab.counts(channel, queue, 0)]
 
 
 @check("time to live", "of a message behind one that lives on")
@@ -299,7 +301,8 @@ def shorter(lab):
     one, two = lab.queue(channel, "one", {"x-message-ttl": 60000}), lab.queue(channel, "two", {"x-message-ttl": 100})
     channel.basic_publish("", one, b"x", pika.BasicProperties(expiration="100"))
     channel.basic_publish("", two, b"x", pika.BasicProperties(expiration="60000"))
-    return [lab.counts(channel, one, 0), lab.counts(channel, two, 0)]
+    with within(0.4):
+        return [lab.counts(channel, one, 0), lab.counts(channel, two, 0)]
 
 
 @check("time to live", "0 without a consumer")

@@ -185,7 +185,8 @@ def auto_delete_channel(lab):
 def expires(lab):
     queue = lab.queue(lab.channel(), arguments={"x-expires": 200})
     time.sleep(0.6)
-    return lab.missing(queue, pause=0.6)
+    with within(0.4):
+        return lab.missing(queue, pause=0.6)
 
 
 @check(GROUP, "x-expires: a queue that is used stays")
@@ -207,7 +208,8 @@ def expires_used(lab):
     with within(0.5):
         for name in [declared_only, fetched, consumed]:
             stays[lab.clean(name)] = lab.error(lambda: lab.channel().queue_declare(name, passive=True)) is None
-    stays[lab.clean(published)] = lab.missing(published, pause=0.9) is None
+    with within(0.4):
+        stays[lab.clean(published)] = lab.missing(published, pause=0.9) is None
     return stays
 
 

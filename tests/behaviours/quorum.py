@@ -143,6 +143,9 @@ def limit(lab):
         return get(channel, dead)
 
     message = until(look, bool)
+    # Not delivered once more after that.
+    while get(channel, queue, wait=0.5) is not None:
+        deliveries += 1
     deaths = message.headers.get("x-death")
     return [deliveries, message.body, [[death["reason"], death["count"]] for death in deaths],
             message.headers.get("x-first-death-reason"), message.headers.get("x-delivery-count")]

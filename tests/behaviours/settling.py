@@ -18,9 +18,9 @@ def settled(name, act, requeued, left):
         queue = filled(lab, channel, 3)
         messages = [get(channel, queue, auto_ack=False) for _ in range(3)]
         act(channel, [message.tag for message in messages])
-        before = lab.counts(other, queue, requeued)
+        before = lab.stays(other, queue, requeued)
         channel.close()
-        after = lab.counts(other, queue, left) if left else lab.emptied(other, queue)
+        after = lab.stays(other, queue, left)
         return [before, [get(other, queue, wait=SOON).seen()[::3] for _ in range(after)]]
 
 
