@@ -130,10 +130,10 @@ impl Publish {
             let began = Instant::now();
             let tally = self.send_all(*way, &template, &settings, &session, &mut publisher).await?;
             if tally.returned + tally.nacked + tally.lost > 0 {
-                // That closing fails, too, is not what to tell.
-                let _ = publisher.close().await;
+                let closed = publisher.close().await;
                 session.close().await;
-                bail!("{}; hint: bind a queue to the exchange for this routing key", tally.text());
+                let besides = closed.err().map(|error| format!("; closing failed, too: {error:#}")).unwrap_or_default();
+                bail!("{}{besides}; hint: bind a queue to the exchange for this routing key", tally.text());
             }
             let mut text = tally.text();
             if self.confirms.len() > 1 || tally.confirmed > LONG {
